@@ -1,0 +1,130 @@
+"""What a log store keeps, and the contract between the core and its shells.
+
+A **log** is a hash chain of entries written by one device, for one incident, in one process start. An **entry** has a
+clear part, whose hash is the entry's identity, and a sealed part that only members can open. A **seal** is the log
+key's signature over the hash of one entry; through the chain it vouches for every entry before it. A node takes
+entries in **runs** that end in a seal, so its height in every log is always a sealed position, and it keeps at least
+the seals that ended its runs. Two sealed positions are never further apart than one run (protocol, "Runs").
+
+The store is told two things and asked a few:
+
+* ``stage(batch)`` makes a batch readable at once. Nothing is durable yet.
+* the shell later makes all staged batches durable in order, in one transaction (each shell has its own way).
+* reads are plain calls, see staged data, and check the hash of every row they return (I11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meshnode.core.ids import EntryHash, IncidentId, KeyId, LogId
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry as it is hashed, moved and stored. ``hash`` has been computed or checked by whoever built this."""
+
+    incident: IncidentId
+    log: LogId
+    seq: int
+    """Position in the log, from 1."""
+    previous: EntryHash
+    """Hash of the entry before it; ``NO_HASH`` at position 1."""
+    key_id: KeyId
+    """Hash of the epoch key that opens it."""
+    package: bytes | None
+    """An epoch package (canonical CBOR) when this entry starts an epoch, else None."""
+    sealed: bytes
+    """24 bytes nonce, ciphertext, 16 bytes tag."""
+    hash: EntryHash
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes this entry is charged with in quotas and batches."""
+        return 160 + len(self.sealed) + (len(self.package) if self.package is not None else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The log key's Ed25519 signature over the hash of the entry at ``seq``."""
+
+    incident: IncidentId
+    log: LogId
+    seq: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """The highest sealed position of one log in this store."""
+
+    log: LogId
+    height: int
+    hash: EntryHash
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One row of the journal: the entry that this node merged as its ``number``-th (from 1, no gap)."""
+
+    number: int
+    incident: IncidentId
+    log: LogId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitBatch:
+    """Everything that one step of the node wants durable, all of it or nothing."""
+
+    entries: tuple[Entry, ...] = ()
+    """Per log in ascending positions without gap behind what is stored."""
+    seals: tuple[Seal, ...] = ()
+    applied: tuple[Applied, ...] = ()
+    puts: tuple[tuple[str, bytes, bytes | None], ...] = field(default=())
+    """(namespace, key, value); a value of None deletes. Values that must stay secret are sealed by the core."""
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.seals or self.applied or self.puts)
+
+
+class LogStore(Protocol):
+    """Reads of the core, and the one call that makes a batch readable. See the module for the rules.
+
+    Every read may raise LocalFaultError ``store-row-damaged`` when a row does not match its hash; the row is then
+    quarantined (not returned again, counted in :meth:`damaged`) so that it can be fetched from peers again.
+    """
+
+    def stage(self, batch: CommitBatch) -> None:
+        """Make the batch readable. Raises ValueError if entries leave a gap or an applied number does."""
+
+    def incidents(self) -> list[IncidentId]:
+        """All incidents with at least one entry, ascending."""
+
+    def heads(self, incident: IncidentId) -> list[LogHead]:
+        """The highest sealed position of each log, ascending by log id."""
+
+    def read(self, incident: IncidentId, log: LogId, first: int, last: int) -> list[Entry]:
+        """Entries ``first``..``last`` (both inclusive) that are stored, ascending, without gap from ``first``."""
+
+    def seals(self, incident: IncidentId, log: LogId, first: int, last: int) -> list[Seal]:
+        """Seals at positions ``first``..``last``, ascending."""
+
+    def find(self, incident: IncidentId, entry_hash: EntryHash) -> tuple[LogId, int] | None:
+        """Where the entry with this hash is stored."""
+
+    def applied_after(self, number: int, limit: int) -> list[Applied]:
+        """Journal rows above ``number``, ascending, at most ``limit``."""
+
+    def applied_last(self) -> int:
+        """The highest number in the journal, 0 when it is empty."""
+
+    def get(self, namespace: str, key: bytes) -> bytes | None:
+        """The value put there last."""
+
+    def scan(self, namespace: str) -> list[tuple[bytes, bytes]]:
+        """All (key, value) of a namespace, ascending by key."""
+
+    def damaged(self) -> int:
+        """Rows found damaged since this store was opened."""

@@ -1,0 +1,1 @@
+"""Finding peers: static addresses and mDNS."""

@@ -1,0 +1,1 @@
+"""Links: aioquic pumped by trio, and the same interface inside one process."""
