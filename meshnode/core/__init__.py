@@ -1,1 +1,1 @@
-"""Everything that decides. Pure: no await, no clock, no socket, no file, no thread, no logging, no global randomness."""
+"""Everything that decides, pure: no await, clock, socket, file, thread, logging or global randomness."""

@@ -1,8 +1,8 @@
 """Canonical CBOR: the one encoding of everything that is signed, hashed, stored or sent to a peer.
 
-RFC 8949 section 4.2.3 (deterministic encoding, length-first map keys), narrowed to what the protocol uses: unsigned and negative
-integers of at most 64 bits, byte and text strings, arrays, maps with integer or text keys, ``false``, ``true`` and
-``null``. No tags, no floating point numbers, no indefinite lengths, no other simple values.
+RFC 8949 section 4.2.3 (deterministic encoding, length-first map keys), narrowed to what the protocol uses: unsigned
+and negative integers of at most 64 bits, byte and text strings, arrays, maps with integer or text keys, ``false``,
+``true`` and ``null``. No tags, no floating point numbers, no indefinite lengths, no other simple values.
 
 ``decode_untrusted`` is the door: the size is checked before anything is parsed, a scanner written for this subset
 walks the bytes without building anything (so colliding keys, shared references and deep nesting cost nothing), and

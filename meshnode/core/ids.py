@@ -8,7 +8,7 @@
 | EntryHash | 32 | BLAKE2b-256 of an entry's clear part (protocol, section "Entries") |
 | KeyId | 32 | hash of an epoch key |
 | ObjectId | 16 | random name of an object inside an incident; all zero names the incident itself |
-| Dot | - | (log, seq, index): the index-th operation of an entry; names a value, an element, a record |
+| Dot | - | (log, seq, op): the op-th operation of an entry; names a value, an element, a record |
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Dot(NamedTuple):
 
     log: LogId
     seq: int
-    index: int
+    op: int
 
     @property
     def text(self) -> str:
-        """``<log hex>.<seq>.<index>``, the form used in the local API."""
-        return f"{self.log.hex()}.{self.seq}.{self.index}"
+        """``<log hex>.<seq>.<op>``, the form used in the local API."""
+        return f"{self.log.hex()}.{self.seq}.{self.op}"
 
 
 def parse_hex_untrusted(text: str, length_bytes: int, what: str) -> bytes:
@@ -73,11 +73,11 @@ def parse_dot_untrusted(text: str) -> Dot:
     parts = text.split(".")
     if len(parts) == 3 and all(_is_canonical_decimal(part) for part in parts[1:]):
         log = LogId(parse_hex_untrusted(parts[0], LOG_ID_BYTES, "the log of a value id"))
-        seq, index = int(parts[1]), int(parts[2])
-        if 1 <= seq <= SEQ_MAX and index <= OP_INDEX_MAX:
-            return Dot(log, seq, index)
+        seq, op = int(parts[1]), int(parts[2])
+        if 1 <= seq <= SEQ_MAX and op <= OP_INDEX_MAX:
+            return Dot(log, seq, op)
     raise UntrustedInputError(
-        "bad-identifier", "a value id looks like <64 hex digits>.<seq>.<index>", "copy the value id from a listing"
+        "bad-identifier", "a value id looks like <64 hex digits>.<seq>.<op>", "copy the value id from a listing"
     )
 
 
