@@ -92,6 +92,17 @@ class MemberView:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentView:
+    """A file kept with the incident. Its bytes are read one at a time, by ``id``."""
+
+    id: str
+    name: str
+    media_type: str
+    size_bytes: int
+    author: AuthorView
+
+
+@dataclass(frozen=True, slots=True)
 class RecordView:
     """One record of the log book."""
 
