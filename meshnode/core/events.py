@@ -2,20 +2,30 @@
 
 Closed sets of small frozen records: this file is the whole outside world as the core sees it.
 
-``node.step(events, now) -> Step``. A step is one atomic thing: the shell first stages ``Step.commit``, then makes it
-durable, and only then performs ``Step.effects`` in order. Effects of a later step never overtake those of an earlier
-one. That is the law "persist, then speak", stated where the fields are that must obey it.
+``node.step(events, now) -> Step``. The node stages what it wants kept in the injected log store, which makes it
+readable and nothing more. When ``Step.commit`` is set, the shell first makes everything staged so far durable and only
+then performs ``Step.effects``, in order; effects of a later step never overtake those of an earlier one. That is the
+law "persist, then speak", stated where the fields are that must obey it. If a commit fails, none of the effects that
+wait for it is performed, the node is thrown away and a new one is built from what is durable.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from meshnode.core.ids import DeviceId, Dot, IncidentId, ObjectId
-from meshnode.core.log import CommitBatch
 from meshnode.errors import MeshnodeError
+
+
+class Now(NamedTuple):
+    """What time it is. Both are arguments everywhere; the core never asks."""
+
+    monotonic_s: float
+    """Decides when to do something. Never leaves the node."""
+    wall_ms: int
+    """Milliseconds since 1970 by this machine's clock: stamped on what is written, shown, trusted by nobody."""
 
 
 class Channel(IntEnum):
@@ -236,7 +246,7 @@ Effect = Send | CloseLink | Dial | Reply | JournalGrew | Report
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step wants durable, and what may be said once it is."""
+    """What may be said, and whether something must be made durable before it is said."""
 
-    commit: CommitBatch
+    commit: bool
     effects: tuple[Effect, ...]

@@ -8,8 +8,8 @@ the seals that ended its runs. Two sealed positions are never further apart than
 
 The store is told two things and asked a few:
 
-* ``stage(batch)`` makes a batch readable at once. Nothing is durable yet.
-* the shell later makes all staged batches durable in order, in one transaction (each shell has its own way).
+* ``stage(batch)``, called by the core, makes a batch readable at once. Nothing is durable yet.
+* the shell then makes all staged batches durable in order, in one transaction (each shell has its own way).
 * reads are plain calls, see staged data, and check the hash of every row they return (I11).
 """
 
@@ -76,7 +76,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class CommitBatch:
-    """Everything that one step of the node wants durable, all of it or nothing."""
+    """Something that the node wants durable, all of it or nothing."""
 
     entries: tuple[Entry, ...] = ()
     """Per log in ascending positions without gap behind what is stored."""

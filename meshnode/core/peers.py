@@ -1,0 +1,188 @@
+"""Who else there is: addresses, when to dial them, and which of two links to one peer stays.
+
+Three kinds of address, none of which is ever needed for the others to work:
+
+* **configured**: dialled for ever, whatever happened before (a mesh that forgets its peers after a long split is
+  broken), with back-off from ``redial_min_s`` to ``redial_max_s``, halved at random so that nodes do not beat together;
+* **learned** from peers, and **found** by discovery: dialled the same way while they are young, forgotten after
+  ``FORGET_AFTER_S`` of failures, bounded per device and in all.
+
+A peer has one link. When two nodes dial each other at once, both keep the link that the node with the lower device id
+dialled; when the same side dialled twice (a restart, a change of address), the newer one stays.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from meshnode.core.events import LinkUp, PeerIdentity
+from meshnode.core.ids import DeviceId
+
+LEARNED_MAX = 1_024
+"""Learned and found addresses in all: 30 nodes with a few addresses each, and room for junk from a hostile peer."""
+LEARNED_PER_DEVICE_MAX = 4
+FORGET_AFTER_S = 24 * 3600.0
+DIALS_AT_ONCE_MAX = 16
+"""Dials under way: a list of dead addresses must not hold up a live one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialSettings:
+    redial_min_s: float = 1.0
+    redial_max_s: float = 60.0
+
+
+@dataclass(slots=True)
+class _Target:
+    configured: bool
+    device: DeviceId | None = None
+    """Whom this address led to, or whom somebody said it leads to."""
+    dialing: bool = False
+    next_dial_at: float = 0.0
+    back_off_s: float = 0.0
+    failing_since: float | None = None
+    last_code: str = ""
+
+
+@dataclass(slots=True)
+class Peer:
+    """What is known of one device, linked or not."""
+
+    identity: PeerIdentity
+    link: int | None = None
+    dialed: bool = False
+    address: str = ""
+    since: float = 0.0
+    since_wall_ms: int = 0
+    round_trip_s: float | None = None
+    last_refusal: str = ""
+    addresses: list[str] = field(default_factory=list)
+
+
+class Peers:
+    """One per node. Times are monotonic seconds; wall time is only passed through for the picture."""
+
+    def __init__(self, me: DeviceId, configured: list[str], settings: DialSettings, rng: random.Random) -> None:
+        self._me = me
+        self._settings = settings
+        self._rng = rng
+        self._targets: dict[str, _Target] = {address: _Target(configured=True) for address in configured}
+        self.known: dict[DeviceId, Peer] = {}
+        self.by_link: dict[int, Peer] = {}
+
+    # --- links ----------------------------------------------------------------------------------------------------
+
+    def on_link_up(self, event: LinkUp, now: float, wall_ms: int) -> int | None:
+        """Takes the link, or refuses it in favour of the one there is. Returns the link to close, if any."""
+        device = event.peer.device
+        peer = self.known.setdefault(device, Peer(event.peer))
+        target = self._targets.get(event.address)
+        if event.dialed and target is not None:
+            target.dialing = False
+            target.device = device
+            target.back_off_s = 0.0
+            target.failing_since = None
+            target.last_code = ""
+        if peer.link is not None and not self._prefers(event, peer):
+            return event.link
+        replaced = peer.link
+        if replaced is not None:
+            del self.by_link[replaced]
+        peer.identity = event.peer
+        peer.link, peer.dialed, peer.address = event.link, event.dialed, event.address
+        peer.round_trip_s = None
+        if replaced is None:
+            peer.since, peer.since_wall_ms = now, wall_ms
+        self.by_link[event.link] = peer
+        return replaced
+
+    def _prefers(self, event: LinkUp, peer: Peer) -> bool:
+        if event.dialed == peer.dialed:
+            return True
+        return event.dialed == (self._me < event.peer.device)
+
+    def on_link_down(self, link: int, now: float, wall_ms: int) -> Peer | None:
+        """The peer that lost its link; None when the link had been replaced or refused before."""
+        peer = self.by_link.pop(link, None)
+        if peer is None:
+            return None
+        peer.link = None
+        peer.since, peer.since_wall_ms = now, wall_ms
+        for target in self._targets.values():
+            if target.device == peer.identity.device:
+                target.next_dial_at = now + self._jittered(self._settings.redial_min_s)
+        return peer
+
+    # --- addresses ------------------------------------------------------------------------------------------------
+
+    def on_dial_failed(self, address: str, code: str, now: float) -> None:
+        target = self._targets.get(address)
+        if target is None:
+            return
+        target.dialing = False
+        target.last_code = code
+        if target.failing_since is None:
+            target.failing_since = now
+        if not target.configured and now - target.failing_since > FORGET_AFTER_S:
+            del self._targets[address]
+            return
+        doubled = max(self._settings.redial_min_s, 2 * target.back_off_s)
+        target.back_off_s = min(self._settings.redial_max_s, doubled)
+        target.next_dial_at = now + self._jittered(target.back_off_s)
+
+    def learn(self, address: str, device: DeviceId | None, now: float) -> bool:
+        """An address from a peer or from discovery. True when it is new and kept."""
+        if device == self._me or address in self._targets:
+            return False
+        learned = [target for target in self._targets.values() if not target.configured]
+        same = sum(1 for target in learned if device is not None and target.device == device)
+        if len(learned) >= LEARNED_MAX or same >= LEARNED_PER_DEVICE_MAX:
+            return False
+        self._targets[address] = _Target(configured=False, device=device, next_dial_at=now)
+        return True
+
+    def reachable(self) -> list[tuple[DeviceId, str]]:
+        """(device, address) of linked peers that this node dialled, for telling others; ascending."""
+        return sorted((device, peer.address) for device, peer in self.known.items() if peer.link and peer.dialed)
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * self._rng.uniform(0.5, 1.0)
+
+    def _wanted(self, target: _Target) -> bool:
+        if target.dialing or target.device == self._me:
+            return False
+        peer = self.known.get(target.device) if target.device is not None else None
+        return peer is None or peer.link is None
+
+    def due_dials(self, now: float) -> list[str]:
+        """Addresses to dial now; each then counts as under way until it links or fails."""
+        under_way = sum(1 for target in self._targets.values() if target.dialing)
+        due: list[str] = []
+        for address, target in self._targets.items():
+            if under_way + len(due) >= DIALS_AT_ONCE_MAX:
+                break
+            if target.next_dial_at <= now and self._wanted(target):
+                target.dialing = True
+                due.append(address)
+        return due
+
+    def next_deadline(self) -> float | None:
+        times = [target.next_dial_at for target in self._targets.values() if self._wanted(target)]
+        return min(times, default=None)
+
+    # --- the picture ----------------------------------------------------------------------------------------------
+
+    def addresses_of(self, device: DeviceId) -> list[str]:
+        known = [address for address, target in self._targets.items() if target.device == device]
+        peer = self.known.get(device)
+        if peer is not None and peer.address and peer.address not in known:
+            known.append(peer.address)
+        return known
+
+    def is_dialing(self, device: DeviceId) -> bool:
+        return any(target.dialing for target in self._targets.values() if target.device == device)
+
+    def unreached(self) -> list[tuple[str, str]]:
+        """(address, last code) of configured addresses that never led to anybody."""
+        return [(a, t.last_code) for a, t in self._targets.items() if t.configured and t.device is None]

@@ -1,0 +1,190 @@
+"""Anti-entropy: two nodes find what they lack of each other at a cost that follows the difference.
+
+On connect and about every ten seconds each side sends a Summary. Only when it differs come the digests of incidents,
+then the heights of the logs of those that differ, then requests for what is missing. Requests are driven by the side
+that lacks: it keeps a few ranges in flight on a link, and asks for one log on one link at a time. So the answering
+side keeps no session state, what a slow reader can make it hold is bounded by the reader's own requests, and a link
+that dies costs at most the ranges in flight.
+
+This machine keeps, per link, what the peer said it holds, and plans requests. It knows nothing of contents or keys.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from meshnode.core import wire
+from meshnode.core.ids import IncidentId, LogId
+
+INTERVAL_S = 10.0
+"""Between two summaries on a link, times 0.75 to 1.25 so that links do not beat together."""
+RANGES_IN_FLIGHT_MAX = 4
+"""Unanswered requests per link. Four of 100 KiB keep a link of 4 MB/s and 100 ms busy; more only fill queues."""
+RANGE_TIMEOUT_S = 8.0
+"""A request not answered by then is planned again, on another link if one holds the log."""
+LOGS_TOLD_MAX = 65_536
+"""Heights remembered per link. What does not fit is told again at the next summary."""
+
+LogKey = tuple[IncidentId, LogId]
+HeightOf = Callable[[IncidentId, LogId], int]
+
+
+class _Session:
+    __slots__ = ("in_flight", "summary_at", "told", "told_count", "wanting")
+
+    def __init__(self, now: float) -> None:
+        self.told: dict[IncidentId, dict[LogId, int]] = {}
+        """Heights the peer said it holds."""
+        self.told_count = 0
+        self.in_flight: dict[tuple[IncidentId, LogId, int], float] = {}
+        """(incident, log, first) of each unanswered request, and when it times out."""
+        self.wanting: dict[LogKey, None] = {}
+        """Logs of which the peer holds more than we do, oldest first."""
+        self.summary_at = now
+
+
+class Sync:
+    """One per node. ``height_of`` answers how far this node holds a log."""
+
+    def __init__(self, rng: random.Random, height_of: HeightOf, interval_s: float = INTERVAL_S) -> None:
+        self._rng = rng
+        self._height_of = height_of
+        self._interval_s = interval_s
+        self._sessions: dict[int, _Session] = {}
+        self._claims: dict[LogKey, tuple[int, int, int]] = {}
+        """(link, highest position asked for, entries per range) of each log being fetched."""
+
+    def on_link_up(self, link: int, now: float) -> None:
+        self._sessions[link] = _Session(now)
+
+    def on_link_down(self, link: int) -> None:
+        self._sessions.pop(link, None)
+        for key in [key for key, claim in self._claims.items() if claim[0] == link]:
+            del self._claims[key]
+
+    # --- what the peer tells --------------------------------------------------------------------------------------
+
+    def on_equal(self, link: int) -> None:
+        """The summaries were equal: the peer lacks nothing and neither do we."""
+        session = self._sessions[link]
+        session.told.clear()
+        session.told_count = 0
+        session.wanting.clear()
+
+    def on_heights(self, link: int, incident: IncidentId, heights: tuple[tuple[LogId, int], ...]) -> None:
+        for log, height in heights:
+            self.on_told(link, incident, log, height)
+
+    def on_told(self, link: int, incident: IncidentId, log: LogId, height: int) -> None:
+        """The peer holds this log up to ``height``: it said so, or it sent the entries."""
+        session = self._sessions[link]
+        logs = session.told.setdefault(incident, {})
+        if log not in logs:
+            if session.told_count >= LOGS_TOLD_MAX:
+                return
+            session.told_count += 1
+        logs[log] = max(height, logs.get(log, 0))
+        if height > self._height_of(incident, log):
+            session.wanting[incident, log] = None
+
+    def on_answer(self, link: int, incident: IncidentId, log: LogId, first: int, entries: int, bytes_: int) -> bool:
+        """A Run or Lack (no entries) came. True when it answers a request of ours, False for a push.
+
+        The size of the run tunes the next ranges of this log to stay below what one run may carry.
+        """
+        session = self._sessions[link]
+        if session.in_flight.pop((incident, log, first), None) is None:
+            return False
+        key = (incident, log)
+        claim = self._claims.get(key)
+        if not entries:
+            session.wanting.pop(key, None)
+            session.told.get(incident, {}).pop(log, None)
+            self._claims.pop(key, None)
+        elif claim is not None and claim[0] == link:
+            mean = max(1, bytes_ // entries)
+            fitting = max(1, min(wire.RUN_ENTRIES_MAX, wire.RUN_BYTES_MAX * 3 // 4 // mean))
+            self._claims[key] = (link, claim[1], fitting)
+        return True
+
+    def restart_log(self, link: int, incident: IncidentId, log: LogId) -> None:
+        """A range arrived behind a gap: plan again from the height we hold."""
+        claim = self._claims.get((incident, log))
+        if claim is not None and claim[0] == link:
+            self._claims[incident, log] = (link, self._height_of(incident, log), claim[2])
+
+    # --- what we ask ----------------------------------------------------------------------------------------------
+
+    def plan(self, link: int, now: float) -> list[wire.Want]:
+        """The requests to send on this link now: fills up the ranges in flight."""
+        session = self._sessions[link]
+        wants: list[wire.Want] = []
+        for key in list(session.wanting):
+            if len(session.in_flight) >= RANGES_IN_FLIGHT_MAX:
+                break
+            incident, log = key
+            told = session.told.get(incident, {}).get(log, 0)
+            held = self._height_of(incident, log)
+            if told <= held:
+                session.wanting.pop(key)
+                self._claims.pop(key, None)
+                continue
+            claim = self._claims.get(key)
+            if claim is not None and claim[0] != link:
+                continue
+            asked, size = (max(claim[1], held), claim[2]) if claim else (held, wire.RUN_ENTRIES_MAX)
+            while asked < told and len(session.in_flight) < RANGES_IN_FLIGHT_MAX:
+                last = min(told, asked + size)
+                if (incident, log, asked + 1) in session.in_flight:
+                    break
+                session.in_flight[incident, log, asked + 1] = now + RANGE_TIMEOUT_S
+                wants.append(wire.Want(incident, log, asked + 1, last))
+                asked = last
+            self._claims[key] = (link, asked, size)
+        return wants
+
+    def handle_timeouts(self, now: float) -> list[int]:
+        """Gives up requests that were not answered; returns links on which something can be planned again."""
+        late = []
+        for link, session in self._sessions.items():
+            expired = [request for request, deadline in session.in_flight.items() if deadline <= now]
+            for incident, log, first in expired:
+                del session.in_flight[incident, log, first]
+                key = (incident, log)
+                if self._claims.get(key, (None,))[0] == link:
+                    del self._claims[key]
+                if key in session.wanting:  # at the end of the queue, so that another link goes first
+                    del session.wanting[key]
+                    session.wanting[key] = None
+            if expired:
+                late.append(link)
+        return list(self._sessions) if late else []
+
+    def due_summaries(self, now: float) -> list[int]:
+        """Links on which a Summary is due; the next is planned with jitter."""
+        due = []
+        for link, session in self._sessions.items():
+            if session.summary_at <= now:
+                session.summary_at = now + self._interval_s * self._rng.uniform(0.75, 1.25)
+                due.append(link)
+        return due
+
+    def next_deadline(self) -> float | None:
+        times = [session.summary_at for session in self._sessions.values()]
+        times += [deadline for session in self._sessions.values() for deadline in session.in_flight.values()]
+        return min(times, default=None)
+
+    # --- the picture ----------------------------------------------------------------------------------------------
+
+    def we_lack(self, link: int) -> int:
+        """Entries the peer said it holds and we do not."""
+        return sum(
+            max(0, height - self._height_of(incident, log))
+            for incident, logs in self._sessions[link].told.items()
+            for log, height in logs.items()
+        )
+
+    def told_height(self, link: int, incident: IncidentId, log: LogId) -> int | None:
+        """What the peer last said of a log; None when it never did or the summaries were equal since."""
+        return self._sessions[link].told.get(incident, {}).get(log)
