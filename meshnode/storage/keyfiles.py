@@ -6,12 +6,12 @@
 | ``store.key`` | 32 random bytes that seal secrets at rest | yes |
 | ``device.request`` | what the NOC authority is asked to certify | no |
 | ``certificate`` | the bundle: NOC certificate and device certificate | no |
-| ``network.root`` | public key of the network root, the anchor of every chain | no, but whoever changes it owns the node |
+| ``network.root`` | public key of the network root, the anchor of every chain | no, but nobody else may change it |
 
 Rules. A secret is written only to a new file: never over another, never readable by anybody else, complete and synced
 before it has its name. It is read only from a regular file of this user that nobody else may open; a key that others
 could have read is no longer a key, so the refusal says what to do rather than going on. Public files follow the same
-path, minus the secrecy. No error, log line or ``repr`` here ever holds content.
+path, minus the secrecy: nobody else may be able to change them. No error, log line or ``repr`` here ever holds content.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ STORE_KEY_BYTES = 32
 
 _PRIVATE_MODE = 0o600
 _PUBLIC_MODE = 0o644
-_OTHERS = 0o077
+_OTHERS_ANY = 0o077
+_OTHERS_WRITE = 0o022
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,19 +196,26 @@ def _read_sized(path: Path, label: str, size_bytes: int, *, private: bool) -> by
 def _check_status(path: Path, status: os.stat_result, private: bool) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise LocalFaultError("key-file-not-a-file", f"{path} is not a regular file", "put the real file there")
-    if not private:
-        return
-    if status.st_uid != os.geteuid():
+    mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
+    # Root may own the public files of a packaged installation; a secret belongs to the user that uses it.
+    owners = {os.geteuid()} if private else {os.geteuid(), 0}
+    if status.st_uid not in owners:
         raise LocalFaultError(
             "key-file-owner",
             f"{path} belongs to user id {status.st_uid}, this process runs as {os.geteuid()}",
             f"run meshnode as that user, or: chown {os.geteuid()} {shlex.quote(str(path))}",
         )
-    if status.st_mode & _OTHERS:
+    if private and status.st_mode & _OTHERS_ANY:
         raise LocalFaultError(
             "key-file-exposed",
-            f"{path} can be opened by others (mode {stat.S_IMODE(status.st_mode):04o})",
-            f"chmod 600 {shlex.quote(str(path))} — and if anybody may have read it, make a new key and enrol again",
+            f"{path} can be opened by others ({mode})",
+            f"chmod 600 {shlex.quote(str(path))} (and if anybody may have read it, make a new key and enrol again)",
+        )
+    if status.st_mode & _OTHERS_WRITE:
+        raise LocalFaultError(
+            "key-file-writable",
+            f"{path} can be changed by others ({mode})",
+            f"chmod go-w {shlex.quote(str(path))} (and check with meshnode identity show that it is still yours)",
         )
 
 
