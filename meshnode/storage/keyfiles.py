@@ -135,7 +135,7 @@ def make_private_directory(path: Path) -> None:
 def write_new(path: Path, label: str, content: bytes, *, private: bool) -> None:
     """Write a file that must not exist yet: whole, synced and under its name, or not at all."""
     with _translated(path):
-        temporary = _write_temporary(path, label, content, private)
+        temporary = _write_temporary(path, armour.encode(label, content), private)
         try:
             # A hard link fails if the name is taken, where a rename would silently replace a key.
             os.link(temporary, path)
@@ -148,8 +148,13 @@ def write_new(path: Path, label: str, content: bytes, *, private: bool) -> None:
 
 def replace(path: Path, label: str, content: bytes) -> None:
     """Write a public file, in place of what was there. Readers see the old or the new one, never a part."""
+    replace_text(path, armour.encode(label, content))
+
+
+def replace_text(path: Path, text: bytes) -> None:
+    """As :func:`replace`, for a public file without armour."""
     with _translated(path):
-        temporary = _write_temporary(path, label, content, private=False)
+        temporary = _write_temporary(path, text, private=False)
         try:
             os.rename(temporary, path)
         except OSError:
@@ -219,14 +224,14 @@ def _check_status(path: Path, status: os.stat_result, private: bool) -> None:
         )
 
 
-def _write_temporary(path: Path, label: str, content: bytes, private: bool) -> Path:
+def _write_temporary(path: Path, text: bytes, private: bool) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     handle = os.open(temporary, flags, _PRIVATE_MODE)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), _PRIVATE_MODE if private else _PUBLIC_MODE)
-            file.write(armour.encode(label, content))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
     except OSError:
