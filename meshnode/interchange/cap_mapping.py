@@ -1,0 +1,342 @@
+"""Where each part of a CAP alert goes in an incident. ``docs/cap.md`` shows the same to application developers.
+
+| in CAP | in the incident |
+|---|---|
+| the message | fields of the incident itself, CAP's own ones under ``cap.*`` |
+| each info block | an object of ``cap-infos`` |
+| each area of each info block | an object of ``locations``, with the id of its info block |
+| all areas together | ``area`` of the incident |
+
+What people decide on (severity, precedence, marking, area) is derived once, here, and is theirs to change afterwards;
+what the sender said stays beside it untouched. Decision 0042 argues the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from meshnode.core.events import Change, ChangeKind
+from meshnode.core.ids import OBJECT_ID_BYTES, ObjectId
+from meshnode.interchange.cap_rules import POINT_RADIUS_KM, Alert, Area, Info, Named, Resource
+from meshnode.interchange.geometry import (
+    Circle,
+    Position,
+    Ring,
+    Rings,
+    bounding_box,
+    circle_rings,
+    geojson,
+    polygon_rings,
+)
+
+TITLE_CHARACTERS_MAX = 256
+TEXT_BYTES_MAX = 16 * 1024
+"""One text value. The longest description seen in the wild has 6 KiB; the rest of a longer one is in the original."""
+GEOMETRY_POINTS_MAX = 2_000
+"""About 22 KiB as the mesh carries it: 11 bytes a point, and some for each ring."""
+SET_ELEMENTS_MAX = 1_000
+"""Geocodes of one area, parameters of one info block. National lists of one area have up to some hundred."""
+CHANGES_MAX = 10_000
+"""40 requests. A national alert in two languages with 400 areas of 20 geocodes each just fits."""
+
+SEVERITIES = ("extreme", "severe", "moderate", "minor", "unknown")
+PRECEDENCES = ("flash", "immediate", "priority", "routine")
+MARKINGS = {"Public": "TLP:CLEAR", "Restricted": "TLP:AMBER", "Private": "TLP:RED"}
+
+# urgency -> precedence for each of SEVERITIES. Flash pre-empts everything on a thin link, so only what is extreme and
+# happening now gets it; unknown counts as moderate, because a sender in haste leaves it open.
+_PRECEDENCE_TABLE = {
+    "Immediate": ("flash", "immediate", "immediate", "priority", "immediate"),
+    "Expected": ("immediate", "immediate", "priority", "routine", "priority"),
+    "Future": ("priority", "priority", "routine", "routine", "routine"),
+    "Past": ("priority", "routine", "routine", "routine", "routine"),
+    "Unknown": ("immediate", "priority", "priority", "routine", "priority"),
+}
+
+KINDS = ("man-hunt", "public-protection", "cbrn-e", "other")
+KIND_CODE = "meshnode:kind"
+"""An eventCode or parameter of this name states the kind outright: CAP itself has no word for a man hunt."""
+_MAN_HUNT_CODES = {Named("SAME", "BLU"), Named("SAME", "CAE")}
+"""The two event codes of the SAME list that mean a search for a person: blue alert, child abduction emergency."""
+
+
+def incident_kind(alert: Alert) -> str:
+    """The kind stated under ``meshnode:kind``, else cbrn-e, man-hunt or public-protection, else other."""
+    named = {pair for info in alert.infos for pair in (*info.event_codes, *info.parameters)}
+    stated = sorted(pair.value for pair in named if pair.name == KIND_CODE and pair.value in KINDS)
+    if stated:
+        return stated[0]
+    categories = {category for info in alert.infos for category in info.categories}
+    if "CBRNE" in categories:
+        return "cbrn-e"
+    if any(pair in _MAN_HUNT_CODES for info in alert.infos for pair in info.event_codes):
+        return "man-hunt"
+    return "public-protection" if categories - {"Other"} else "other"
+
+
+def highest_severity(alert: Alert) -> str:
+    said = {info.severity.lower() for info in alert.infos}
+    return next((severity for severity in SEVERITIES if severity in said), "unknown")
+
+
+def highest_precedence(alert: Alert) -> str:
+    """Over the info blocks, each by its own urgency and severity."""
+    derived = {_PRECEDENCE_TABLE[info.urgency][SEVERITIES.index(info.severity.lower())] for info in alert.infos}
+    return next((precedence for precedence in PRECEDENCES if precedence in derived), "routine")
+
+
+def best_info(alert: Alert, language: str) -> Info | None:
+    """The info block in that language: the same tag, else the same primary language, else the first block."""
+    wanted = language.lower()
+    tests: tuple[Callable[[str], bool], ...] = (
+        lambda tag: tag == wanted,
+        lambda tag: tag.split("-")[0] == wanted.split("-")[0],
+        lambda tag: True,
+    )
+    return next((info for test in tests for info in alert.infos if test(info.language.lower())), None)
+
+
+def map_alert(
+    alert: Alert, language: str, random_bytes: Callable[[int], bytes]
+) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    """The changes that write the alert into a fresh incident, and notes about what they leave out."""
+    mapping = _Mapping(random_bytes)
+    mapping.incident(alert, language)
+    infos = [(mapping.info(info, number), info) for number, info in enumerate(alert.infos, 1)]
+    # Every info block before the first area: what is said comes before where, should an alert exceed the limit.
+    for info_id, info in infos:
+        if info_id is not None:
+            for area in info.areas:
+                mapping.location(area, info_id)
+    return tuple(mapping.changes), tuple(mapping.finish())
+
+
+class _Mapping:
+    """Collects changes and notes for one alert."""
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self.changes: list[Change] = []
+        self._notes: list[str] = []
+        self._random_bytes = random_bytes
+        self._left_out = {"cap-infos": 0, "locations": 0}
+
+    def finish(self) -> list[str]:
+        """All notes."""
+        for collection, what in (("cap-infos", "info blocks"), ("locations", "areas or circles")):
+            count = self._left_out[collection]
+            if count:
+                self._notes.append(
+                    f"{count} {what} stay in the attached original only: an alert is carried in at most"
+                    f" {CHANGES_MAX} changes"
+                )
+        return self._notes
+
+    def incident(self, alert: Alert, language: str) -> None:
+        best = best_info(alert, language)
+        fields = _Fields(self._notes, "incident", None)
+        fields.set("title", self._title(alert, best))
+        fields.set("status", "open")
+        fields.set("severity", highest_severity(alert))
+        fields.set("precedence", highest_precedence(alert))
+        fields.set("marking", MARKINGS[alert.scope])
+        fields.set_geometry("area", [area for info in alert.infos for area in info.areas], "the incident's area")
+        fields.set("cap.identifier", alert.identifier)
+        fields.set("cap.sender", alert.sender)
+        fields.set("cap.sent", alert.sent)
+        fields.set("cap.status", alert.status)
+        fields.set("cap.msg_type", alert.msg_type)
+        fields.set("cap.scope", alert.scope)
+        fields.set("cap.source", alert.source)
+        fields.set("cap.restriction", alert.restriction)
+        fields.set("cap.note", alert.note)
+        fields.add("cap.addresses", alert.addresses)
+        fields.add("cap.references", alert.references)
+        fields.add("cap.incidents", alert.incidents)
+        fields.add("cap.codes", alert.codes)
+        self.changes.extend(fields.changes)
+        self._note_meaning(alert)
+
+    def info(self, info: Info, number: int) -> ObjectId | None:
+        """An object of ``cap-infos``; its id, or None when there was no room for it."""
+        fields = self._new_object("cap-infos")
+        fields.set("language", info.language)
+        fields.add("category", info.categories)
+        fields.set("event", info.event)
+        fields.add("response_type", info.response_types)
+        fields.set("urgency", info.urgency)
+        fields.set("severity", info.severity)
+        fields.set("certainty", info.certainty)
+        fields.set("audience", info.audience)
+        fields.add("event_code", _named_texts(info.event_codes))
+        fields.set("effective", info.effective)
+        fields.set("onset", info.onset)
+        fields.set("expires", info.expires)
+        fields.set("sender_name", info.sender_name)
+        fields.set("headline", info.headline)
+        fields.set("description", info.description)
+        fields.set("instruction", info.instruction)
+        fields.set("web", info.web)
+        fields.set("contact", info.contact)
+        fields.add("parameter", _named_texts(info.parameters))
+        fields.add("resource", [fields.resource(resource) for resource in info.resources])
+        if not self._carry(fields):
+            return None
+        if any(resource.embedded for resource in info.resources):
+            self._notes.append(f"info block {number} embeds a file, which stays in the attached original only")
+        return fields.object
+
+    def location(self, area: Area, info_id: ObjectId) -> None:
+        """An object of ``locations`` for the area, and one for each circle after its first."""
+        fields = self._new_object("locations")
+        fields.set("name", area.description)
+        fields.set("info", info_id.hex())
+        fields.set_geometry("geometry", [area], f"the area '{area.description[:80]}'")
+        if area.circles:
+            fields.set("circle", _circle_text(area.circles[0]))
+        fields.add("geocode", _named_texts(area.geocodes))
+        fields.set("altitude_ft", area.altitude_ft)
+        fields.set("ceiling_ft", area.ceiling_ft)
+        self._carry(fields)
+        for circle in area.circles[1:]:
+            fields = self._new_object("locations")
+            fields.set("name", area.description)
+            fields.set("info", info_id.hex())
+            fields.set("circle", _circle_text(circle))
+            self._carry(fields)
+
+    def _new_object(self, collection: str) -> _Fields:
+        fields = _Fields(self._notes, collection, ObjectId(self._random_bytes(OBJECT_ID_BYTES)))
+        fields.changes.append(Change(ChangeKind.CREATE, collection, fields.object))
+        return fields
+
+    def _carry(self, fields: _Fields) -> bool:
+        if len(self.changes) + len(fields.changes) > CHANGES_MAX:
+            self._left_out[fields.collection] += 1
+            return False
+        self.changes.extend(fields.changes)
+        return True
+
+    def _title(self, alert: Alert, best: Info | None) -> str:
+        wanted = (best.headline or best.event) if best else ""
+        title = " ".join(wanted.split()) or f"CAP {alert.msg_type} {alert.identifier}"
+        if len(title) <= TITLE_CHARACTERS_MAX:
+            return title
+        self._notes.append(f"the headline was cut to {TITLE_CHARACTERS_MAX} characters for the title")
+        return title[: TITLE_CHARACTERS_MAX - 1] + "…"
+
+    def _note_meaning(self, alert: Alert) -> None:
+        """What a person should know before others see the incident."""
+        if alert.status != "Actual":
+            self._notes.append(f"the alert's status is {alert.status}: it does not report a real event")
+        if alert.msg_type != "Alert":
+            self._notes.append(
+                f"the message type is {alert.msg_type}: it refers to an earlier message, whose incident is not changed"
+            )
+        if alert.scope == "Public":
+            self._notes.append(
+                "the alert is public, so the incident is marked TLP:CLEAR; raise the marking before you add what is not"
+            )
+        if not alert.infos:
+            self._notes.append("the alert has no info block: severity, precedence and kind are guesses")
+
+
+class _Fields:
+    """The changes of one object, or of the incident itself."""
+
+    def __init__(self, notes: list[str], collection: str, obj: ObjectId | None) -> None:
+        self.changes: list[Change] = []
+        self.collection = collection
+        self._object = obj
+        self._notes = notes
+
+    @property
+    def object(self) -> ObjectId:
+        if self._object is None:
+            raise ValueError("the incident itself has no object id here")
+        return self._object
+
+    def set(self, name: str, text: str) -> None:
+        """A register of text; an empty text writes nothing."""
+        if text:
+            self._append(ChangeKind.SET, name, self.fit(name, text))
+
+    def add(self, name: str, values: Iterable[str | dict[str, Any]]) -> None:
+        """Elements of a set, the first ``SET_ELEMENTS_MAX`` of them."""
+        elements = [self.fit(name, value) if isinstance(value, str) else value for value in values]
+        for element in elements[:SET_ELEMENTS_MAX]:
+            self._append(ChangeKind.ADD, name, element)
+        if len(elements) > SET_ELEMENTS_MAX:
+            self._notes.append(f"{name}: {len(elements)} values, of which the first {SET_ELEMENTS_MAX} were carried")
+
+    def set_geometry(self, name: str, areas: list[Area], what: str) -> None:
+        rings, points, remarks = _shapes(areas)
+        self._notes.extend(f"{what}: a shape {remark}" for remark in remarks)
+        count = len(points) + sum(map(len, rings))
+        if count > GEOMETRY_POINTS_MAX:
+            self._notes.append(
+                f"{what} has {count} points, at most {GEOMETRY_POINTS_MAX} are carried: it was drawn as the box around"
+                " them"
+            )
+            geometry: dict[str, Any] | None = bounding_box(rings, points)
+        else:
+            geometry = geojson(rings, points)
+        if geometry is not None:
+            self._append(ChangeKind.SET, name, geometry)
+
+    def resource(self, resource: Resource) -> dict[str, Any]:
+        """A map of what is known about the file; ``size`` in bytes where it is a number that JSON can hold."""
+        texts = {
+            "description": resource.description,
+            "mime_type": resource.mime_type,
+            "uri": resource.uri,
+            "digest": resource.digest,
+        }
+        record: dict[str, Any] = {key: self.fit(f"resource {key}", text) for key, text in texts.items() if text}
+        if resource.size.isdecimal() and len(resource.size) <= 15:
+            record["size_bytes"] = int(resource.size)
+        record["embedded"] = resource.embedded
+        return record
+
+    def fit(self, name: str, text: str) -> str:
+        """At most ``TEXT_BYTES_MAX`` bytes of it."""
+        encoded = text.encode()
+        if len(encoded) <= TEXT_BYTES_MAX:
+            return text
+        self._notes.append(
+            f"{name}: {len(encoded)} bytes of text were cut to {TEXT_BYTES_MAX}; the whole is in the original"
+        )
+        return encoded[:TEXT_BYTES_MAX].decode("utf-8", "ignore")
+
+    def _append(self, kind: ChangeKind, name: str, value: Any) -> None:
+        self.changes.append(Change(kind, self.collection, self._object, name, value))
+
+
+def _shapes(areas: list[Area]) -> tuple[list[Ring], list[Position], list[str]]:
+    """Every distinct ring and point of the areas, and remarks about how they were drawn."""
+    drawn: list[Rings] = []
+    points: dict[Position, None] = {}
+    for area in areas:
+        drawn += [polygon_rings(polygon) for polygon in area.polygons]
+        for circle in area.circles:
+            if circle.radius_km < POINT_RADIUS_KM:
+                points[circle.center] = None
+            else:
+                drawn.append(circle_rings(circle))
+    rings = dict.fromkeys(ring for shape in drawn for ring in shape.rings)
+    remarks = dict.fromkeys(shape.remark for shape in drawn if shape.remark)
+    return list(rings), list(points), list(remarks)
+
+
+def _named_texts(pairs: Iterable[Named]) -> list[str]:
+    return [f"{pair.name}={pair.value}" for pair in pairs]
+
+
+def _circle_text(circle: Circle) -> str:
+    """CAP's own form: 'latitude,longitude radius', the radius in kilometres."""
+    return f"{_decimal(circle.center.lat)},{_decimal(circle.center.lon)} {_decimal(circle.radius_km)}"
+
+
+def _decimal(number: float) -> str:
+    text = f"{number:.7f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
