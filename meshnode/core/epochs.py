@@ -269,7 +269,7 @@ class EpochBody:
         ]
 
 
-def body_untrusted(plain: Any) -> EpochBody:
+def epoch_body_untrusted(plain: Any) -> EpochBody:
     """The body of decoded canonical CBOR. Raises UntrustedInputError ``body-malformed``."""
     if not (isinstance(plain, list) and len(plain) == 3 and plain[0] == FORMAT_VERSION):
         raise _malformed("body", "it is a version 1, recipients and parent keys")
