@@ -1,17 +1,11 @@
 """Who may read and write an incident, and under which epoch key: a function of the set of merged entries.
 
-Membership **acts** travel inside entries as plain arrays:
-
-    [1, nonce (16), [[device, noc, role], ...]]   create: the incident's handle is the hash of author and nonce
-    [2, [[device, noc, role], ...]]               add, or raise in role
+**Members** (core/acts.py has the acts):
 
 * M1: an act is valid if its signer held the right in the act's own causal past (acts before it in the same entry
-  count). Creating needs the handle to be the author's own, the author first and manager; adding needs a manager.
-  Writing needs a writer or manager. Arrival order and clocks never count, so a verdict is final when it is given.
-* A device's role is the highest any valid act gives it; its seniority is the most senior grant: depth of the adding
-  chain (0 in the creating entry), then order in the creating entry, then id. Rights only grow as yet.
-* An act with a code or role of a newer version is void here, counted in ``unknown_acts`` and nothing else: its entry,
-  its other acts and its epoch stand. Nobody can stop a group by writing nonsense.
+  count). Writing needs a writer or manager. Arrival order and clocks never count: a verdict is final when given.
+* Rights only grow as yet. Acts of a newer version are void here and counted in ``unknown_acts``; their entry, its
+  other acts and its epoch stand. Nobody can stop a group by writing nonsense.
 
 **Epochs** (core/epochs.py has the keys; no key ever comes here, only key ids):
 
@@ -38,33 +32,31 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from meshnode.core.epochs import RECIPIENTS_MAX, EpochBody
-from meshnode.core.ids import DEVICE_ID_BYTES, INCIDENT_ID_BYTES, DeviceId, IncidentId, KeyId, LogId
-from meshnode.core.keys import digest
+from meshnode.core.acts import (
+    MEMBERS_MAX,
+    NONCE_BYTES,
+    Grant,
+    Role,
+    Standings,
+    add_act,
+    create_act,
+    fold,
+    incident_id,
+    judge_act,
+    seniority,
+)
+from meshnode.core.epochs import EPOCH_PARENTS_MAX, EpochBody
+from meshnode.core.ids import DeviceId, IncidentId, KeyId, LogId
 from meshnode.errors import LocalFaultError
+
+__all__ = ["NONCE_BYTES", "Ancestry", "Group", "Member", "Role", "Verdict", "add_act", "create_act", "incident_id"]
 
 Position = tuple[LogId, int]
 
 RULES_VERSION = 1
 """Goes up with every change of a rule here: a snapshot made by other rules is refused and the journal replayed."""
-MEMBERS_MAX = RECIPIENTS_MAX
-"""Devices in one causal past: as many as one epoch can be sealed to."""
-NONCE_BYTES = 16
-NOC_BYTES_MAX = 32
-"""UTF-8 bytes of a NOC's code in an act. Codes of certificates have at most 8; the rest is room for another scheme."""
-
-_CREATE, _ADD = 1, 2
-
-
-class Role(IntEnum):
-    """What a member device may do. Each role includes those before it."""
-
-    READER = 1
-    WRITER = 2
-    MANAGER = 3
 
 
 class Ancestry(Protocol):
@@ -116,44 +108,6 @@ _REASONS = {
 }
 
 
-def incident_handle(author: DeviceId, nonce: bytes) -> IncidentId:
-    """The handle that only this author can create an incident under."""
-    return IncidentId(digest("mn-incident", author, nonce)[:INCIDENT_ID_BYTES])
-
-
-def create_act(nonce: bytes, members: Sequence[tuple[DeviceId, str, Role]]) -> list[Any]:
-    """The act of opening an incident. The author comes first, as manager; the order is the order of seniority."""
-    return [_CREATE, nonce, [[device, noc, int(role)] for device, noc, role in members]]
-
-
-def add_act(members: Sequence[tuple[DeviceId, str, Role]]) -> list[Any]:
-    """The act of adding devices, or of raising their role."""
-    return [_ADD, [[device, noc, int(role)] for device, noc, role in members]]
-
-
-class _Grant(NamedTuple):
-    """One valid line of one act. Compared by seniority first: the least is the most senior."""
-
-    depth: int
-    order: int
-    log: LogId
-    seq: int
-    device: DeviceId
-    noc: str
-    role: Role
-    added_by: DeviceId
-
-
-class _Standing(NamedTuple):
-    """What all grants of one device in some past come to."""
-
-    grant: _Grant
-    role: Role
-
-
-_Standings = dict[DeviceId, _Standing]
-
-
 @dataclass(slots=True)
 class _Epoch:
     key_id: KeyId
@@ -170,8 +124,7 @@ class _Kept:
     author: DeviceId
     past: int
     """Kept entries in its strict causal past, as a mask over their indices."""
-    grants: tuple[_Grant, ...]
-    epoch: _Epoch | None
+    grants: tuple[Grant, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +145,13 @@ class Group:
         self._by_log: dict[LogId, list[int]] = {}
         """Indices of kept entries per log, ascending; the log that was kept from last stands last."""
         self._granting = 0
-        self._standings: _Standings = {}
+        self._standings: Standings = {}
         self._writer_grants: dict[DeviceId, list[Position]] = {}
         """Entries that make a device a writer or more."""
         self._entitled: dict[tuple[DeviceId, LogId], int] = {}
         """Lowest position known from which a device may write in a log. Valid while rights only grow."""
-        self._epochs: list[int] = []
+        self._epochs: dict[int, _Epoch] = {}
+        """By index of the kept entry, ascending."""
         self._epochs_mask = 0
         self._epochs_by_key: dict[KeyId, list[int]] = {}
         self._recipients: dict[frozenset[DeviceId], frozenset[DeviceId]] = {}
@@ -217,16 +171,16 @@ class Group:
         past = self._past_of(position)
         standings = dict(self._standings_in(past))
         verdicts: list[Verdict] = []
-        grants: list[_Grant] = []
+        grants: list[Grant] = []
         for index, act in enumerate(acts):
-            judged = self._judge_act(act, author, position, standings)
+            judged = judge_act(act, author, self._incident, position, standings)
             if isinstance(judged, str):
                 verdicts.append(Verdict(index, judged))
                 self.unknown_acts += judged == "act-unknown" and author in standings
                 continue
             verdicts.append(Verdict(index, ""))
             for grant in judged:
-                _fold(standings, grant)
+                fold(standings, grant)
             grants.extend(judged)
         kept_epoch = None
         if epoch is not None:
@@ -239,7 +193,7 @@ class Group:
             reach = self._reach(past, epoch, key_id) | 1 << len(self._kept)
             kept_epoch = _Epoch(key_id, devices, epoch.parent_ids, not code, reach)
         if grants or kept_epoch is not None:
-            self._keep(_Kept(position, author, past, tuple(grants), kept_epoch))
+            self._keep(_Kept(position, author, past, tuple(grants)), kept_epoch)
         return verdicts
 
     def _past_of(self, position: Position) -> int:
@@ -259,58 +213,18 @@ class Group:
     def _covers_kept(self, position: Position, index: int) -> bool:
         return self._ancestry.covers(position, self._kept[index].position)
 
-    def _standings_in(self, past: int) -> _Standings:
+    def _standings_in(self, past: int) -> Standings:
         """Not to be changed by the caller."""
         if past & self._granting == self._granting:
             return self._standings
-        standings: _Standings = {}
+        standings: Standings = {}
         for index, kept in enumerate(self._kept):
             if past >> index & 1:
                 for grant in kept.grants:
-                    _fold(standings, grant)
+                    fold(standings, grant)
         return standings
 
-    def _judge_act(
-        self, act: Any, author: DeviceId, position: Position, standings: _Standings
-    ) -> tuple[_Grant, ...] | str:
-        """The grants of a valid act, or the code of what makes it void."""
-        if not isinstance(act, list) or not act or type(act[0]) is not int or act[0] not in (_CREATE, _ADD):
-            return "act-unknown"
-        creates = act[0] == _CREATE
-        if len(act) != (3 if creates else 2):
-            return "act-malformed"
-        fault = _rows_fault(act[-1])
-        if fault:
-            return fault
-        if creates:
-            fault = self._create_fault(act, author, standings)
-            depth = 0
-        else:
-            standing = standings.get(author)
-            if standing is None or standing.role < Role.MANAGER:
-                return "act-not-entitled"
-            depth = standing.grant.depth + 1
-        rows = [(DeviceId(device), noc, Role(role)) for device, noc, role in act[-1]]
-        if not fault and len(standings) + sum(device not in standings for device, _, _ in rows) > MEMBERS_MAX:
-            fault = "act-group-too-large"
-        if fault:
-            return fault
-        return tuple(
-            _Grant(depth, order if creates else 0, *position, device, noc, role, author)
-            for order, (device, noc, role) in enumerate(rows)
-        )
-
-    def _create_fault(self, act: list[Any], author: DeviceId, standings: _Standings) -> str:
-        _, nonce, rows = act
-        if not isinstance(nonce, bytes) or len(nonce) != NONCE_BYTES:
-            return "act-malformed"
-        if incident_handle(author, nonce) != self._incident:
-            return "act-wrong-handle"
-        if rows[0][0] != author or rows[0][2] != Role.MANAGER:
-            return "act-malformed"
-        return "act-created-again" if standings else ""
-
-    def _judge_epoch(self, author: DeviceId, past: int, standings: _Standings, body: EpochBody, key_id: KeyId) -> str:
+    def _judge_epoch(self, author: DeviceId, past: int, standings: Standings, body: EpochBody, key_id: KeyId) -> str:
         """The code of what makes an epoch invalid, empty when it is valid."""
         standing = standings.get(author)
         if standing is None or standing.role < Role.WRITER:
@@ -323,7 +237,7 @@ class Group:
             return "epoch-past-unreachable"
         return ""
 
-    def _are_recipients_right(self, devices: Sequence[DeviceId], standings: _Standings) -> bool:
+    def _are_recipients_right(self, devices: Sequence[DeviceId], standings: Standings) -> bool:
         """E1. ``devices`` are distinct (core/epochs.py)."""
         return len(devices) == len(standings) and all(device in standings for device in devices)
 
@@ -333,10 +247,10 @@ class Group:
         for key in (key_id, *body.parent_ids):
             for index in self._epochs_by_key.get(key, ()):
                 if past >> index & 1:
-                    reach |= self._epoch(index).reach
+                    reach |= self._epochs[index].reach
         return reach
 
-    def _keep(self, kept: _Kept) -> None:
+    def _keep(self, kept: _Kept, epoch: _Epoch | None) -> None:
         index = len(self._kept)
         self._kept.append(kept)
         log = kept.position[0]
@@ -346,19 +260,14 @@ class Group:
         if kept.grants:
             self._granting |= 1 << index
         for grant in kept.grants:
-            _fold(self._standings, grant)
+            fold(self._standings, grant)
             if grant.role >= Role.WRITER:
                 self._writer_grants.setdefault(grant.device, []).append(kept.position)
-        if kept.epoch is not None:
-            self._epochs.append(index)
+        if epoch is not None:
+            self._epochs[index] = epoch
             self._epochs_mask |= 1 << index
-            self._epochs_by_key.setdefault(kept.epoch.key_id, []).append(index)
+            self._epochs_by_key.setdefault(epoch.key_id, []).append(index)
         self._view = None
-
-    def _epoch(self, index: int) -> _Epoch:
-        epoch = self._kept[index].epoch
-        assert epoch is not None
-        return epoch
 
     # --- members --------------------------------------------------------------------------------------------------
 
@@ -366,13 +275,16 @@ class Group:
         """All members, most senior first."""
         return tuple(
             Member(device, grant.noc, role, grant.added_by, (grant.log, grant.seq))
-            for device, (grant, role) in sorted(self._standings.items(), key=_seniority)
+            for device, (grant, role) in sorted(self._standings.items(), key=seniority)
         )
 
     def role(self, device: DeviceId) -> Role | None:
         """None for a device that is no member."""
         standing = self._standings.get(device)
         return None if standing is None else standing.role
+
+    def is_member(self, device: DeviceId) -> bool:
+        return device in self._standings
 
     def may_write(self, device: DeviceId, position: Position) -> bool:
         """Was the device a writer or manager in the causal past of its entry at ``position``, that entry included?
@@ -408,18 +320,17 @@ class Group:
     def parent_keys(self) -> tuple[KeyId, ...]:
         """Key ids whose keys the body of an epoch made now must carry, so that every epoch so far is reached.
 
-        Usually one. The caller takes the first EPOCH_PARENTS_MAX, which suffices unless as many concurrent epochs
-        are out of reach of each other; then the rest follow with the next epoch.
+        Usually one. At most EPOCH_PARENTS_MAX: if more concurrent epochs were out of reach of each other, this epoch
+        will be invalid and the next one, which has this one among its parents, takes the rest.
         """
         named: list[KeyId] = []
         reached = 0
-        for index in reversed(self._epochs):
+        for index, epoch in reversed(self._epochs.items()):
             if not reached >> index & 1:
-                epoch = self._epoch(index)
                 reached |= epoch.reach
                 if epoch.key_id not in named:
                     named.append(epoch.key_id)
-        return tuple(named)
+        return tuple(named[:EPOCH_PARENTS_MAX])
 
     def heads(self) -> tuple[Position, ...]:
         """The act- and epoch-bearing entries that no other such entry covers: a new epoch's entry must cover them."""
@@ -453,10 +364,8 @@ class Group:
         tainted = self._tainted_keys()
         return [
             index
-            for index in self._epochs
-            if self._epoch(index).valid
-            and self._kept[index].author in self._standings
-            and self._epoch(index).key_id not in tainted
+            for index, epoch in self._epochs.items()
+            if epoch.valid and self._kept[index].author in self._standings and epoch.key_id not in tainted
         ]
 
     def _tainted_keys(self) -> set[KeyId]:
@@ -465,14 +374,14 @@ class Group:
         Over the whole view, not one past: a body may carry a key whose epoch its author pretends not to have seen.
         """
         members = self._standings.keys()
-        waiting = [self._epoch(index).key_id for index in self._epochs if not self._epoch(index).recipients <= members]
+        waiting = [epoch.key_id for epoch in self._epochs.values() if not epoch.recipients <= members]
         tainted: set[KeyId] = set()
         while waiting:
             key_id = waiting.pop()
             if key_id not in tainted:
                 tainted.add(key_id)
                 for index in self._epochs_by_key.get(key_id, ()):
-                    waiting.extend(self._epoch(index).parents)
+                    waiting.extend(self._epochs[index].parents)
         return tainted
 
     def _choose(self, usable: list[int]) -> KeyId | None:
@@ -480,19 +389,19 @@ class Group:
         covered = 0
         for index in usable:
             covered |= self._kept[index].past
-        maximal = [self._epoch(index) for index in usable if not covered >> index & 1]
+        maximal = [self._epochs[index] for index in usable if not covered >> index & 1]
         members = self._standings.keys()
         best = min(maximal, key=lambda epoch: (epoch.recipients != members, epoch.key_id), default=None)
         return None if best is None else best.key_id
 
     def _needs_repair(self, usable: list[int]) -> bool:
         members = self._standings.keys()
-        exact = [self._epoch(index) for index in usable if self._epoch(index).recipients == members]
+        exact = [self._epochs[index] for index in usable if self._epochs[index].recipients == members]
         reached = 0
         for epoch in exact:
             reached |= epoch.reach
         return not exact or any(
-            not reached >> index & 1 and not self._epoch(index).recipients >= members for index in self._epochs
+            not reached >> index & 1 and not epoch.recipients >= members for index, epoch in self._epochs.items()
         )
 
     # --- snapshots ------------------------------------------------------------------------------------------------
@@ -501,13 +410,14 @@ class Group:
         """Plain data for the codec: what was judged, with no key in it."""
         table = {devices: number for number, devices in enumerate(self._recipients)}
         rows = []
-        for kept in self._kept:
-            epoch = None
-            if kept.epoch is not None:
-                e = kept.epoch
-                epoch = [e.key_id, table[e.recipients], list(e.parents), e.valid, _mask_bytes(e.reach)]
+        for index, kept in enumerate(self._kept):
+            row = None
+            if index in self._epochs:
+                epoch = self._epochs[index]
+                parents = list(epoch.parents)
+                row = [epoch.key_id, table[epoch.recipients], parents, epoch.valid, _mask_bytes(epoch.reach)]
             grants = [[g.depth, g.order, g.device, g.noc, int(g.role)] for g in kept.grants]
-            rows.append([*kept.position, kept.author, _mask_bytes(kept.past), grants, epoch])
+            rows.append([*kept.position, kept.author, _mask_bytes(kept.past), grants, row])
         return [RULES_VERSION, self.unknown_acts, [sorted(devices) for devices in table], rows]
 
     @classmethod
@@ -531,44 +441,12 @@ class Group:
                     KeyId(key), sets[number], tuple(map(KeyId, parents)), valid, int.from_bytes(reach, "little")
                 )
             grants = tuple(
-                _Grant(depth, order, LogId(log), seq, DeviceId(device), noc, Role(role), DeviceId(author))
+                Grant(depth, order, LogId(log), seq, DeviceId(device), noc, Role(role), DeviceId(author))
                 for depth, order, device, noc, role in grant_rows
             )
-            kept = _Kept((LogId(log), seq), DeviceId(author), int.from_bytes(past, "little"), grants, epoch)
-            group._keep(kept)
+            kept = _Kept((LogId(log), seq), DeviceId(author), int.from_bytes(past, "little"), grants)
+            group._keep(kept, epoch)
         return group
-
-
-def _fold(standings: _Standings, grant: _Grant) -> None:
-    """Least grant, highest role: commutative, associative and idempotent, so any order gives the same."""
-    known = standings.get(grant.device)
-    if known is None:
-        standings[grant.device] = _Standing(grant, grant.role)
-    else:
-        standings[grant.device] = _Standing(min(known.grant, grant), max(known.role, grant.role))
-
-
-def _seniority(item: tuple[DeviceId, _Standing]) -> tuple[int, int, DeviceId]:
-    device, standing = item
-    return standing.grant.depth, standing.grant.order, device
-
-
-def _rows_fault(rows: Any) -> str:
-    """The code of what is wrong with the lines of an act, empty when nothing is."""
-    if not isinstance(rows, list) or not rows:
-        return "act-malformed"
-    for row in rows:
-        if not (isinstance(row, list) and len(row) == 3 and isinstance(row[0], bytes)):
-            return "act-malformed"
-        device, noc, role = row
-        if len(device) != DEVICE_ID_BYTES or not isinstance(noc, str) or type(role) is not int:
-            return "act-malformed"
-        if not 1 <= len(noc.encode()) <= NOC_BYTES_MAX or not noc.isprintable():
-            return "act-malformed"
-    if len({row[0] for row in rows}) != len(rows):
-        return "act-malformed"
-    # A role of a newer version is not guessed at: the act waits for software that knows it.
-    return "" if all(row[2] in tuple(Role) for row in rows) else "act-unknown"
 
 
 def _mask_bytes(mask: int) -> bytes:

@@ -1,0 +1,154 @@
+"""Membership acts: what they look like, and who may sign them.
+
+Acts travel inside entries as plain arrays:
+
+    [1, nonce (16), [[device, noc, role], ...]]   create: the incident's handle is the hash of author and nonce
+    [2, [[device, noc, role], ...]]               add, or raise in role
+
+An act is valid if its signer held the right in the act's own causal past (M1). Creating needs the handle to be the
+author's own, the author first and manager; adding needs a manager. A valid act becomes one **grant** per line; all
+grants of a device come to its **standing**: the highest role, and the most senior grant (depth of the adding chain, 0
+in the creating entry; then order in the creating entry; then position). Any order of folding gives the same.
+
+An act with a code or a role of a newer version is void here and harms nothing; a form of a known act that a later
+version wants must therefore get a new code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from meshnode.core.epochs import RECIPIENTS_MAX
+from meshnode.core.ids import DEVICE_ID_BYTES, INCIDENT_ID_BYTES, DeviceId, IncidentId, LogId
+from meshnode.core.keys import digest
+
+MEMBERS_MAX = RECIPIENTS_MAX
+"""Devices in one causal past: as many as one epoch can be sealed to."""
+NONCE_BYTES = 16
+NOC_BYTES_MAX = 32
+"""UTF-8 bytes of a NOC's code in an act. Codes of certificates have at most 8; the rest is room for another scheme."""
+
+
+_CREATE, _ADD = 1, 2
+
+
+class Role(IntEnum):
+    """What a member device may do. Each role includes those before it."""
+
+    READER = 1
+    WRITER = 2
+    MANAGER = 3
+
+
+def incident_id(author: DeviceId, nonce: bytes) -> IncidentId:
+    """The handle that only this author can create an incident under."""
+    return IncidentId(digest("mn-incident", author, nonce)[:INCIDENT_ID_BYTES])
+
+
+def create_act(nonce: bytes, members: Sequence[tuple[DeviceId, str, Role]]) -> list[Any]:
+    """The act of opening an incident. The author comes first, as manager; the order is the order of seniority."""
+    return [_CREATE, nonce, [[device, noc, int(role)] for device, noc, role in members]]
+
+
+def add_act(members: Sequence[tuple[DeviceId, str, Role]]) -> list[Any]:
+    """The act of adding devices, or of raising their role."""
+    return [_ADD, [[device, noc, int(role)] for device, noc, role in members]]
+
+
+class Grant(NamedTuple):
+    """One valid line of one act. Compared by seniority first: the least is the most senior."""
+
+    depth: int
+    order: int
+    log: LogId
+    seq: int
+    device: DeviceId
+    noc: str
+    role: Role
+    added_by: DeviceId
+
+
+class Standing(NamedTuple):
+    """What all grants of one device in some past come to."""
+
+    grant: Grant
+    role: Role
+
+
+Standings = dict[DeviceId, Standing]
+
+
+def fold(standings: Standings, grant: Grant) -> None:
+    """Least grant, highest role: commutative, associative and idempotent, so any order gives the same."""
+    known = standings.get(grant.device)
+    if known is None:
+        standings[grant.device] = Standing(grant, grant.role)
+    else:
+        standings[grant.device] = Standing(min(known.grant, grant), max(known.role, grant.role))
+
+
+def judge_act(
+    act: Any, author: DeviceId, incident: IncidentId, position: tuple[LogId, int], standings: Standings
+) -> tuple[Grant, ...] | str:
+    """The grants of a valid act, or the code of what makes it void."""
+    if not isinstance(act, list) or not act or type(act[0]) is not int or act[0] not in (_CREATE, _ADD):
+        return "act-unknown"
+    creates = act[0] == _CREATE
+    if len(act) != (3 if creates else 2):
+        return "act-malformed"
+    fault = _rows_fault(act[-1])
+    if fault:
+        return fault
+    if creates:
+        fault = _create_fault(act, author, incident, standings)
+        depth = 0
+    else:
+        standing = standings.get(author)
+        if standing is None or standing.role < Role.MANAGER:
+            return "act-not-entitled"
+        depth = standing.grant.depth + 1
+    rows = [(DeviceId(device), noc, Role(role)) for device, noc, role in act[-1]]
+    if not fault and len(standings) + sum(device not in standings for device, _, _ in rows) > MEMBERS_MAX:
+        fault = "act-group-too-large"
+    if fault:
+        return fault
+    return tuple(
+        Grant(depth, order if creates else 0, *position, device, noc, role, author)
+        for order, (device, noc, role) in enumerate(rows)
+    )
+
+
+def _create_fault(act: list[Any], author: DeviceId, incident: IncidentId, standings: Standings) -> str:
+    _, nonce, rows = act
+    if not isinstance(nonce, bytes) or len(nonce) != NONCE_BYTES:
+        return "act-malformed"
+    if incident_id(author, nonce) != incident:
+        return "act-wrong-handle"
+    if rows[0][0] != author or rows[0][2] != Role.MANAGER:
+        return "act-malformed"
+    return "act-created-again" if standings else ""
+
+
+def _rows_fault(rows: Any) -> str:
+    """The code of what is wrong with the lines of an act, empty when nothing is."""
+    if not isinstance(rows, list) or not rows:
+        return "act-malformed"
+    for row in rows:
+        if not (isinstance(row, list) and len(row) == 3 and isinstance(row[0], bytes)):
+            return "act-malformed"
+        device, noc, role = row
+        if len(device) != DEVICE_ID_BYTES or not isinstance(noc, str) or type(role) is not int:
+            return "act-malformed"
+        if not 1 <= len(noc.encode()) <= NOC_BYTES_MAX or not noc.isprintable():
+            return "act-malformed"
+    if len({row[0] for row in rows}) != len(rows):
+        return "act-malformed"
+    # A role of a newer version is not guessed at: the act waits for software that knows it.
+    return "" if all(row[2] in tuple(Role) for row in rows) else "act-unknown"
+
+
+def seniority(item: tuple[DeviceId, Standing]) -> tuple[int, int, DeviceId]:
+    device, standing = item
+    return standing.grant.depth, standing.grant.order, device
