@@ -35,7 +35,7 @@ from meshnode.errors import UntrustedInputError
 NAME_CHARACTERS_MAX = 64
 """Collection and field names: ours need 20 characters; free ``x-`` names of applications want a prefix."""
 VALUE_BYTES_MAX = 48 * 1024
-"""Encoded size of one value: a geometry of 2,000 positions with altitude needs 36 KiB, and an entry holds 64 KiB."""
+"""Encoded size of one value: a geometry of 2,000 positions with altitude needs 30 KiB, and an entry holds 64 KiB."""
 VALUE_DEPTH_MAX = 4
 """Arrays and maps inside each other in one value: a GeometryCollection with a MultiPolygon (mesh form) needs 4; an
 entry's body, its list of operations and the operation are 3 more, and core/codec.py stops at 8."""

@@ -1,0 +1,181 @@
+"""The replicated document of one incident.
+
+:class:`Document` joins the parts: the merge laws (core/crdt), the plan of local changes (core/planning), the read
+views, the digest and the snapshot. It is told operations in causal order and never asks for anything: who may write,
+what an entry says and where records are kept is decided before and elsewhere.
+
+The log book and attachments are not held here. The document counts their operations in its digest; the store has
+their bytes, and dots find them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from meshnode.core import planning, snapshot
+from meshnode.core.codec import encode
+from meshnode.core.crdt import ROOT_COLLECTION, Author, State, Thing, Value
+from meshnode.core.events import Change
+from meshnode.core.ids import ROOT_OBJECT, Dot, LogId, ObjectId
+from meshnode.core.keys import digest
+from meshnode.core.log import LogHead
+from meshnode.core.operations import Operation
+from meshnode.core.schema import plain_value, view_value, well_typed
+from meshnode.core.views import AuthorView, ConflictView, FieldView, ObjectView, ValueView
+
+__all__ = ["Author", "Document"]
+
+SUMMARY_FIELDS = ("kind", "title", "status", "severity", "precedence", "marking")
+
+
+class Document:
+    """The state of one incident, and everything that can be read from it."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self) -> None:
+        self._state = State()
+
+    @classmethod
+    def restore(cls, data: Any) -> Document:
+        """The document of a :meth:`snapshot`, which this process wrote itself and whose hash was checked."""
+        document = cls()
+        document._state = snapshot.read(data)
+        return document
+
+    def snapshot(self) -> Any:
+        """Plain data for ``codec.encode``: equal for equal states, whatever the order of arrival was."""
+        return snapshot.write(self._state)
+
+    # --- changes ---
+
+    def apply(self, dot: Dot, operation: Operation, author: Author) -> bool:
+        """Merges one operation; False when it was applied before.
+
+        Operations come in causal order, those of one log in ascending dots. Ask :meth:`admits` for the whole entry
+        first. ``author`` has the same device, NOC and name for every dot of a log.
+        """
+        return self._state.apply(dot, operation, author)
+
+    def admits(self, log: LogId, seq: int, operations: Iterable[Operation]) -> bool:
+        """Whether the entry's operations may be applied now. If not, the entry waits: it names too many dots that
+        were not applied yet, which honest entries never do."""
+        return self._state.admits(log, seq, operations)
+
+    def plan(self, change: Change, new_id: Callable[[int], bytes]) -> tuple[Operation, ObjectId]:
+        """The operation that carries out a local change, and the object it touches. Changes nothing here.
+
+        ``new_id(16)`` gives random bytes for a new object. Raises RefusedError; see core/planning for the codes.
+        """
+        return planning.plan(self._state, change, new_id)
+
+    # --- what two members compare ---
+
+    def digest(self, heads: Iterable[LogHead]) -> bytes:
+        """32 bytes: equal exactly when two members applied the same entries and so hold the same state."""
+        ascending = sorted([head.log, head.height, head.hash] for head in heads)
+        return digest("meshnode state", self._state.facts.to_bytes(), encode(ascending))
+
+    @property
+    def facts_sum(self) -> bytes:
+        """256 bytes that stand for the state alone, without the heads."""
+        return self._state.facts.to_bytes()
+
+    # --- counts ---
+
+    @property
+    def conflict_count(self) -> int:
+        return self._state.conflict_count
+
+    @property
+    def log_count(self) -> int:
+        """Records of the log book."""
+        return self._state.log_count
+
+    @property
+    def unknown_count(self) -> int:
+        """Operations of a newer version, kept and passed on without being understood."""
+        return self._state.unknown_count
+
+    # --- views ---
+
+    def collections(self) -> list[str]:
+        """Names of the collections that have objects, deleted ones included, ascending."""
+        return sorted(name for name in self._state.things if any(self._objects(name)))
+
+    def collection_view(self, collection: str) -> list[ObjectView]:
+        """Every object of the collection, deleted ones included, ascending by id."""
+        return [self._object_view(thing) for thing in self._objects(collection)]
+
+    def object_view(self, collection: str, obj: ObjectId) -> ObjectView | None:
+        """None when no operation made such an object."""
+        thing = self._state.existing(collection, obj)
+        return None if thing is None else self._object_view(thing)
+
+    def fields_view(self, collection: str = ROOT_COLLECTION, obj: ObjectId = ROOT_OBJECT) -> dict[str, FieldView]:
+        """The fields that have values, by name; empty for an object that does not exist."""
+        thing = self._state.existing(collection, obj)
+        return {} if thing is None else self._fields_view(thing)
+
+    def conflicts(self) -> list[ConflictView]:
+        """Every register whose visible values differ, ascending by collection, object and field."""
+        return [
+            ConflictView(name, obj.hex(), field, self._value_views(name, thing.of_field(field)))
+            for name, things in sorted(self._state.things.items())
+            for obj, thing in sorted(things.items())
+            if not thing.deleted
+            for field in sorted(thing.conflicts)
+        ]
+
+    def summary_fields(self) -> dict[str, str]:
+        """kind, title, status, severity, precedence and marking as text; a conflict shows as ``A | B``."""
+        root = self._state.existing(ROOT_COLLECTION, ROOT_OBJECT)
+        shown = dict.fromkeys(SUMMARY_FIELDS, "")
+        if root is not None:
+            for field in SUMMARY_FIELDS:
+                shown[field] = " | ".join(sorted({_line(value.value) for value in root.of_field(field)}))
+        return shown
+
+    def attachment_chunks(self, obj: ObjectId) -> list[tuple[int, Dot]]:
+        """(index, dot) of each piece of an attachment, ascending. The bytes are in the store."""
+        return sorted(self._state.chunks.get(obj, ()))
+
+    def author_of(self, dot: Dot) -> AuthorView | None:
+        """Device, NOC and name that write the dot's log, without operator and time; None for an unknown log."""
+        log = self._state.logs.get(dot.log)
+        return None if log is None else AuthorView(log.device.hex(), log.noc, log.name, "", 0)
+
+    def _objects(self, collection: str) -> list[Thing]:
+        things = self._state.things.get(collection, {})
+        return [
+            thing
+            for obj, thing in sorted(things.items())
+            if thing.exists and not (collection == ROOT_COLLECTION and obj == ROOT_OBJECT)
+        ]
+
+    def _object_view(self, thing: Thing) -> ObjectView:
+        return ObjectView(
+            thing.id.hex(), thing.collection, self._fields_view(thing), thing.deleted, thing.edited_after_delete
+        )
+
+    def _fields_view(self, thing: Thing) -> dict[str, FieldView]:
+        shown = {}
+        for field in sorted(thing.fields):
+            values = thing.of_field(field)
+            shown[field] = FieldView(self._value_views(thing.collection, values), field in thing.conflicts)
+        return shown
+
+    def _value_views(self, collection: str, values: Iterable[Value]) -> list[ValueView]:
+        return [self._value_view(collection, value) for value in sorted(values, key=lambda one: (one.time_ms, one.dot))]
+
+    def _value_view(self, collection: str, value: Value) -> ValueView:
+        log = self._state.logs[value.dot.log]
+        author = AuthorView(log.device.hex(), log.noc, log.name, value.operator, value.time_ms)
+        typed = well_typed(collection, value.field, value.value)
+        return ValueView(value.dot.text, view_value(collection, value.field, value.value), author, typed)
+
+
+def _line(value: Any) -> str:
+    """Any value in one line of text: fields may hold what their type here does not foresee."""
+    return value if isinstance(value, str) else str(plain_value(value))
