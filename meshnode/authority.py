@@ -26,6 +26,7 @@ from typing import Any
 
 from meshnode.core import certificates
 from meshnode.core.keys import SEED_BYTES, PublicKey, SigningKey
+from meshnode.core.names import is_noc_code
 from meshnode.errors import LocalFaultError, RefusedError, UntrustedInputError
 from meshnode.storage import keyfiles, sealed_key
 
@@ -94,7 +95,7 @@ def init_network(directory: Path, name: str, passphrase: bytes | None) -> Author
 
 def init_noc(directory: Path, noc: str, passphrase: bytes | None) -> Authority:
     """A new NOC root key, and ``noc.request`` for the network authority."""
-    if not certificates.is_noc_code(noc):
+    if not is_noc_code(noc):
         raise RefusedError(
             "bad-name", f"{noc!r} is no NOC code: 2 to 8 capital letters and digits", "write a code like BE or EU"
         )

@@ -14,12 +14,13 @@ from meshnode.core import certificates
 from meshnode.core.certificates import Certificate
 from meshnode.core.ids import DeviceId
 from meshnode.core.keys import PublicKey
+from meshnode.core.names import is_device_name, is_noc_code
 from meshnode.errors import RefusedError, UntrustedInputError
 from meshnode.storage import keyfiles
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Enrolment:
     """What a data directory says of itself; the certificate is None until the node is enrolled."""
 
     device: DeviceId
@@ -29,11 +30,11 @@ class Identity:
 
 def init_node(data_dir: Path, noc: str, name: str) -> DeviceId:
     """Make the keys and ``device.request``. Refuses a directory that has keys already."""
-    if not certificates.is_noc_code(noc):
+    if not is_noc_code(noc):
         raise RefusedError(
             "bad-name", f"{noc!r} is no NOC code: 2 to 8 capital letters and digits", "write a code like BE or EU"
         )
-    if not certificates.is_device_name(name):
+    if not is_device_name(name):
         raise RefusedError(
             "bad-name", f"{name!r} is no device name: a-z, 0-9 and hyphen, at most 63", "write a name like be-1"
         )
@@ -43,7 +44,7 @@ def init_node(data_dir: Path, noc: str, name: str) -> DeviceId:
     return device_key.device_id
 
 
-def enrol(data_dir: Path, bundle_file: Path, network_root: PublicKey | None, now_s: float) -> Identity:
+def enrol(data_dir: Path, bundle_file: Path, network_root: PublicKey | None, now_s: float) -> Enrolment:
     """Check the certificate against this device, its chain and the clock, and only then keep it.
 
     Without ``network_root`` a first enrolment believes the network that the certificate names, and a person must
@@ -71,18 +72,18 @@ def enrol(data_dir: Path, bundle_file: Path, network_root: PublicKey | None, now
     if known is None:
         keyfiles.replace(data_dir / keyfiles.NETWORK_ROOT_FILE, keyfiles.NETWORK_ROOT_LABEL, anchor)
     keyfiles.replace(data_dir / keyfiles.CERTIFICATE_FILE, keyfiles.CERTIFICATE_LABEL, bundle)
-    return Identity(device_key.device_id, anchor, certificate)
+    return Enrolment(device_key.device_id, anchor, certificate)
 
 
-def identity(data_dir: Path) -> Identity:
+def read_enrolment(data_dir: Path) -> Enrolment:
     """Who this data directory is, enrolled or not. Raises LocalFaultError when a file is damaged or exposed."""
     device = keyfiles.read_device_key(data_dir).device_id
     if not (data_dir / keyfiles.NETWORK_ROOT_FILE).exists():
-        return Identity(device, None, None)
+        return Enrolment(device, None, None)
     network = keyfiles.read_network_root(data_dir)
     if not (data_dir / keyfiles.CERTIFICATE_FILE).exists():
-        return Identity(device, network, None)
-    return Identity(device, network, keyfiles.read_certificate(data_dir, network))
+        return Enrolment(device, network, None)
+    return Enrolment(device, network, keyfiles.read_certificate(data_dir, network))
 
 
 def read_network_root_file(path: Path) -> PublicKey:

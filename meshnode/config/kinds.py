@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from meshnode.config import units
-from meshnode.core.certificates import is_noc_code
+from meshnode.core.names import is_noc_code
 
 _ADDRESS = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9_.-]{1,15})?)\]"

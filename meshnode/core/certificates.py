@@ -19,13 +19,13 @@ no right to anything: a person compares its fingerprint by voice before the auth
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from meshnode.core import codec, keys
 from meshnode.core.ids import DeviceId
 from meshnode.core.keys import PublicKey, SigningKey
+from meshnode.core.names import is_device_name, is_noc_code
 from meshnode.errors import UntrustedInputError
 
 FORMAT_VERSION = 1
@@ -47,9 +47,6 @@ NOC_TAG = "noc-certificate"
 DEVICE_TAG = "device-certificate"
 NOC_REQUEST_TAG = "noc-request"
 DEVICE_REQUEST_TAG = "device-request"
-
-_NOC_CODE = re.compile(r"[A-Z][A-Z0-9]{1,7}\Z")
-_DEVICE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,17 +229,7 @@ def read_device_request_untrusted(data: bytes) -> DeviceRequest:
     raise _malformed("a device request")
 
 
-# --- names and fingerprints -------------------------------------------------------------------------------------
-
-
-def is_noc_code(text: str) -> bool:
-    """``BE``, ``EU``, ``DE2``: 2 to 8 capital letters and digits, a letter first."""
-    return _NOC_CODE.match(text) is not None
-
-
-def is_device_name(text: str) -> bool:
-    """``be-1``: 1 to 63 of a-z, 0-9 and hyphen, so that it can be a host name."""
-    return _DEVICE_NAME.match(text) is not None
+# --- fingerprints -----------------------------------------------------------------------------------------------
 
 
 def fingerprint(public_key: bytes) -> str:
