@@ -19,7 +19,6 @@ the frames mean. It comes in two kinds with one behaviour: QUIC on a UDP socket 
 from __future__ import annotations
 
 import re
-import socket
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -120,13 +119,13 @@ CODES: dict[str, CodeEntry] = {
     "hello-timeout": CodeEntry("no hello within the time allowed", "check that the other end is a meshnode"),
     "connection-refused": CodeEntry("the peer has no room for another link", "dial again later"),
     "too-many-links": CodeEntry("this node has as many links as it is configured for", "raise links_max or dial fewer"),
+    "cannot-listen": CodeEntry("the UDP address cannot be bound", "choose a free port and an address of this host"),
     "network-path-lost": CodeEntry("the peer's new address could not be validated", "none; the link is dialled again"),
     # Dialling.
     "bad-address": CodeEntry("the address is not host:port", "write 192.0.2.1:7447, [2001:db8::1]:7447 or name:7447"),
     "name-not-found": CodeEntry("the name does not resolve", "check the name and the resolver"),
     "name-timeout": CodeEntry("the resolver did not answer in time", "check the resolver or write the IP address"),
     "address-family": CodeEntry("the listening socket cannot reach addresses of this family", "listen on [::]"),
-    "network-unreachable": CodeEntry("the operating system cannot send there", "check routes and the firewall"),
     # Refusals of what the other end sent.
     "no-client-certificate": CodeEntry("the dialler proved no TLS certificate", "only meshnode may dial this port"),
     "hello-too-large": CodeEntry("the first frame is larger than a hello may be", "check the peer's version"),
@@ -140,6 +139,12 @@ CODES: dict[str, CodeEntry] = {
     "tls-refused": CodeEntry("the TLS handshake failed", "check that both ends run compatible versions"),
     "version-mismatch": CodeEntry("no common version of QUIC or of the protocol", "upgrade the older end"),
     "internal-error": CodeEntry("handling the peer's bytes failed in a way not foreseen", "report it as a defect"),
+    "too-many-half-open": CodeEntry("too many incoming connections are unproven", "look for a flood of this port"),
+    "retry-asked": CodeEntry("a newcomer was asked to prove its address", "none; it shows a flood or a start"),
+    "bad-retry-token": CodeEntry("a newcomer's address token is wrong or old", "none; an honest peer dials again"),
+    # What became of frames and datagrams; only counted.
+    "frame-dropped": CodeEntry("a droppable frame found the queue more than half full", "look at the link's bandwidth"),
+    "datagram-lost": CodeEntry("the system did not send a datagram", "check routes, the firewall and socket buffers"),
     # What the peer said; every other code of the peer's arrives with the prefix ``peer-``.
     "closed-by-peer": CodeEntry("the peer closed the link and gave no reason", "look at the peer's status"),
 }
@@ -187,14 +192,3 @@ def check_frame(data: bytes) -> None:
     """ValueError for a frame that no transport may send: the caller is at fault, not the peer."""
     if not 0 < len(data) <= FRAME_BYTES_MAX:
         raise ValueError(f"a frame has 1 to {FRAME_BYTES_MAX} bytes, not {len(data)}")
-
-
-def numeric_sockaddr(host: str, port: int, family: socket.AddressFamily) -> tuple[Any, ...] | None:
-    """The socket address of a numeric host in the form that ``recvfrom`` reports for this family, or None."""
-    try:
-        found = socket.getaddrinfo(
-            host, port, family, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_V4MAPPED
-        )
-    except (socket.gaierror, UnicodeError):
-        return None
-    return found[0][4]
