@@ -1,0 +1,73 @@
+"""One daemon per data directory.
+
+``flock`` on a file that stays: the kernel drops the lock when the process ends, however it ends, so there is no stale
+lock to clear, and the file is never unlinked (a second daemon could otherwise lock a file nobody else sees).
+The process id inside is for people only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+from meshnode.errors import LocalFaultError
+
+LOCK_FILE = "lock"
+_PID_BYTES_MAX = 20
+"""Decimal digits of a process id, with room to spare; the file is read by whoever finds it locked."""
+
+
+class DataDirLock:
+    """Held from :meth:`acquire` until :meth:`release` or the end of the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    def acquire(cls, directory: Path | str) -> DataDirLock:
+        """Raises LocalFaultError ``data-dir-in-use`` or ``data-dir-unwritable``. Never waits."""
+        path = Path(directory) / LOCK_FILE
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        except BlockingIOError:
+            holder = os.pread(descriptor, _PID_BYTES_MAX, 0).decode("ascii", "replace")
+            os.close(descriptor)
+            raise LocalFaultError(
+                "data-dir-in-use",
+                f"another node (process {holder or 'unknown'}) runs on {directory}",
+                "stop it, or give this node a data directory of its own",
+            ) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise _unwritable(path, error) from error
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Give the directory free. Harmless when done twice."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> DataDirLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _unwritable(path: Path, error: OSError) -> LocalFaultError:
+    return LocalFaultError(
+        "data-dir-unwritable",
+        f"{path}: {error.strerror}",
+        "create the data directory and let the node's user write in it",
+    )
