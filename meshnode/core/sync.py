@@ -184,7 +184,3 @@ class Sync:
             for incident, logs in self._sessions[link].told.items()
             for log, height in logs.items()
         )
-
-    def told_height(self, link: int, incident: IncidentId, log: LogId) -> int | None:
-        """What the peer last said of a log; None when it never did or the summaries were equal since."""
-        return self._sessions[link].told.get(incident, {}).get(log)

@@ -1,0 +1,486 @@
+"""The incidents of this node: local changes become entries, entries of others are merged, both are journalled.
+
+What this holds per incident: a replica (for what it can read), and one **own log** per process start with a fresh
+key. A fresh log cannot reuse a position, so a restored backup or a copied machine never contradicts itself, and a
+relay cannot link two logs of one device.
+
+Own entries are staged as they are made and sealed together at the end of a step, or earlier when a run is full: one
+signature for all that is made durable and pushed together. ``seal_runs`` gives the sealed runs; nothing of them may
+be sent before the commit.
+
+Epochs are made when members are added, and when the group says that none is right for the members it now has
+(after concurrent additions, say): then each member waits its rank times 250 ms, so that usually one of them does it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshnode.core import acts, codec, epochs, vault
+from meshnode.core import entry as entries
+from meshnode.core.acts import Role
+from meshnode.core.causal import Position
+from meshnode.core.entry import Content
+from meshnode.core.events import Change, ChangeKind, Now, Written
+from meshnode.core.holdings import Holdings
+from meshnode.core.identity import Identity
+from meshnode.core.ids import INCIDENT_ID_BYTES, NO_HASH, DeviceId, Dot, EntryHash, IncidentId, KeyId, LogId, ObjectId
+from meshnode.core.keys import RandomBytes, SigningKey
+from meshnode.core.log import Applied, CommitBatch, Entry, LogStore, Seal
+from meshnode.core.operations import Operation, encode_operation
+from meshnode.core.prekeys import Prekey, PrekeyRing
+from meshnode.core.replica import Replica, Trouble, Writer
+from meshnode.core.roster import Roster
+from meshnode.core.wire import RUN_BYTES_MAX, RUN_ENTRIES_MAX
+from meshnode.errors import LocalFaultError, RefusedError, UntrustedInputError
+
+KEY_NAMESPACE = "epoch-key"
+CHECKPOINT_NAMESPACE = "checkpoint"
+PACKAGE_NAMESPACE = "epoch-at"
+
+CHECKPOINT_ENTRIES_MIN = 2_048
+"""Merged entries between two checkpoints, or a quarter of all merged: what a restart replays at most."""
+CONTENT_BYTES_AIM = 48_000
+"""Operations are packed into entries up to this, which leaves room below CONTENT_BYTES_MAX for the rest."""
+REPAIR_STEP_S = 0.25
+REPLAY_ROWS = 4_096
+
+
+@dataclass(slots=True)
+class _OwnLog:
+    key: SigningKey = field(repr=False)
+    id: LogId
+    seq: int = 0
+    hash: EntryHash = NO_HASH
+    unsealed: list[Entry] = field(default_factory=list)
+    unsealed_bytes: int = 0
+
+
+class Incidents:
+    def __init__(
+        self,
+        identity: Identity,
+        store: LogStore,
+        holdings: Holdings,
+        roster: Roster,
+        ring: PrekeyRing,
+        rng: random.Random,
+        random_bytes: RandomBytes,
+        sealer: epochs.Sealer = epochs.HPKE_SEALER,
+    ) -> None:
+        self._identity = identity
+        self._store = store
+        self._holdings = holdings
+        self._roster = roster
+        self._ring = ring
+        self._rng = rng
+        self._random_bytes = random_bytes
+        self._sealer = sealer
+        self._writer = Writer(identity.device, identity.certificate.noc, identity.certificate.name)
+        self.replicas: dict[IncidentId, Replica] = {}
+        self._own: dict[IncidentId, _OwnLog] = {}
+        self._runs: list[tuple[list[Entry], Seal]] = []
+        self._repair_at: dict[IncidentId, float] = {}
+        self._checkpointed: dict[IncidentId, int] = {}
+        """How many entries were merged at the last checkpoint."""
+        self.journal = store.applied_last()
+        self.staged = False
+        """Something was staged since the node last looked."""
+
+    # --- start ----------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Builds every replica from its checkpoint, the journal behind it, and what was waiting."""
+        start = self.journal
+        behind: dict[IncidentId, int] = {}
+        for incident in self._holdings.incidents():
+            replica = self._replica(incident)
+            behind[incident] = self._restore(incident, replica)
+            start = min(start, behind[incident])
+        for key, sealed in self._store.scan(KEY_NAMESPACE):
+            replica = self._replica(IncidentId(key[:INCIDENT_ID_BYTES]))
+            replica.keys[KeyId(key[INCIDENT_ID_BYTES:])] = self._unseal(KEY_NAMESPACE, key, sealed)
+        for key, position in self._store.scan(PACKAGE_NAMESPACE):
+            replica = self._replica(IncidentId(key[:INCIDENT_ID_BYTES]))
+            replica.note_package(KeyId(key[16:48]), (LogId(key[48:80]), int.from_bytes(position, "big")))
+        self._replay(start, behind)
+        for incident, replica in self.replicas.items():
+            if replica.keys:
+                self._journal(incident, replica.merge_waiting())
+
+    def _restore(self, incident: IncidentId, replica: Replica) -> int:
+        """The journal number behind which the replica still has to be replayed."""
+        sealed = self._store.get(CHECKPOINT_NAMESPACE, incident)
+        if sealed is None:
+            return 0
+        number, snapshot = codec.decode_trusted(self._unseal(CHECKPOINT_NAMESPACE, incident, sealed))
+        if not replica.restore(snapshot):
+            return 0
+        self._checkpointed[incident] = replica.merged
+        return int(number)
+
+    def _replay(self, start: int, behind: dict[IncidentId, int]) -> None:
+        while rows := self._store.applied_after(start, REPLAY_ROWS):
+            start = rows[-1].number
+            index = 0
+            while index < len(rows):
+                first = last = rows[index]
+                while (
+                    index + 1 < len(rows)
+                    and rows[index + 1].log == first.log
+                    and rows[index + 1].incident == first.incident
+                    and rows[index + 1].seq == last.seq + 1
+                ):
+                    index += 1
+                    last = rows[index]
+                index += 1
+                seq = first.seq + max(0, behind.get(first.incident, 0) - first.number + 1)
+                if seq > last.seq:
+                    continue
+                try:
+                    run = self._store.read(first.incident, first.log, seq, last.seq)
+                except LocalFaultError:
+                    continue  # the log waits at the damaged row until a peer sends it again
+                if run:
+                    self._replica(first.incident).replay(run)
+
+    # --- entries of others ----------------------------------------------------------------------------------------
+
+    def accept(self, fresh: Sequence[Entry], seal: Seal, now: Now) -> None:
+        """Stores the checked entries of a run, and merges them when this node is a member."""
+        incident, log = fresh[0].incident, fresh[0].log
+        puts = tuple(self._package_row(entry) for entry in fresh if entry.package is not None)
+        self._stage(CommitBatch(entries=tuple(fresh), seals=(seal,), puts=puts))
+        size_bytes = sum(entry.size_bytes for entry in fresh)
+        self._holdings.advance(incident, log, fresh[-1].seq, fresh[-1].hash, size_bytes)
+        replica = self._replica(incident)
+        learned = False
+        for entry in fresh:
+            if entry.package is not None:
+                replica.note_package(entry.key_id, (entry.log, entry.seq))
+                try:
+                    learned = replica.discover(entry, self._ring.secrets()) or learned
+                except UntrustedInputError as error:
+                    replica.troubles.append(Trouble(error.code, error.reason, entry.log, entry.seq))
+        if replica.keys:
+            merged = replica.merge(fresh)
+            if learned:
+                merged += replica.merge_waiting()
+            self._journal(incident, merged)
+            self._watch_epochs(incident, replica, now)
+
+    def _package_row(self, entry: Entry) -> tuple[str, bytes, bytes]:
+        key = entry.incident + entry.key_id + entry.log
+        return (PACKAGE_NAMESPACE, key, entry.seq.to_bytes(8, "big"))
+
+    def _journal(self, incident: IncidentId, merged: Sequence[Position]) -> None:
+        if not merged:
+            return
+        rows = []
+        for log, seq in merged:
+            self.journal += 1
+            rows.append(Applied(self.journal, incident, log, seq))
+        self._stage(CommitBatch(applied=tuple(rows)))
+        replica = self.replicas[incident]
+        since = replica.merged - self._checkpointed.get(incident, 0)
+        if since >= max(CHECKPOINT_ENTRIES_MIN, replica.merged // 4):
+            self.checkpoint(incident)
+
+    def checkpoint(self, incident: IncidentId) -> None:
+        """Stages the merged state, sealed, so that a restart replays only what follows."""
+        replica = self.replicas[incident]
+        data = codec.encode([self.journal, replica.snapshot()])
+        sealed = self._seal_at_rest(CHECKPOINT_NAMESPACE, incident, data)
+        self._stage(CommitBatch(puts=((CHECKPOINT_NAMESPACE, incident, sealed),)))
+        self._checkpointed[incident] = replica.merged
+
+    def checkpoint_all(self) -> None:
+        """At a clean stop: the next start replays nothing."""
+        for incident, replica in self.replicas.items():
+            if replica.merged != self._checkpointed.get(incident, 0):
+                self.checkpoint(incident)
+
+    # --- local requests -------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        kind: str,
+        changes: Sequence[Change],
+        attached: Sequence[Operation],
+        share_with: Sequence[str],
+        operator: str,
+        now: Now,
+    ) -> Written:
+        """A new incident with its first epoch. Raises RefusedError; then nothing was staged."""
+        nonce = self._random_bytes(acts.NONCE_BYTES)
+        incident = acts.incident_id(self._identity.device, nonce)
+        replica = Replica(incident, self._store, self._identity.network_root)
+        replica.on_key = self._key_keeper(incident)
+        invited = self._devices_of(share_with, Role.WRITER)
+        me = (self._identity.device, self._identity.certificate.noc, Role.MANAGER)
+        members = [me, *(member for member in invited if member[0] != me[0])]
+        recipients = self._prekeys([device for device, _, _ in members])
+        kind_change = Change(ChangeKind.SET, field="kind", value=kind)
+        planned = self._plan(replica, [kind_change, *changes])
+        self.replicas[incident] = replica
+        self._write_epoch(replica, recipients, [acts.create_act(nonce, members)], operator, now)
+        dots = self._write(replica, [operation for operation, _ in planned] + list(attached), operator, now)
+        touched = tuple(obj for _, obj in planned[1:])
+        return Written(incident, tuple(dots[1 : len(planned)]), touched)
+
+    def change(
+        self,
+        incident: IncidentId,
+        changes: Sequence[Change],
+        attached: Sequence[Operation],
+        operator: str,
+        now: Now,
+    ) -> Written:
+        """Local changes, all or none. Raises RefusedError; then nothing was staged."""
+        replica = self.readable(incident)
+        self._require_role(replica, Role.WRITER)
+        planned = self._plan(replica, changes)
+        self._require_key(replica, operator, now)
+        dots = self._write(replica, [operation for operation, _ in planned] + list(attached), operator, now)
+        return Written(incident, tuple(dots[: len(planned)]), tuple(obj for _, obj in planned))
+
+    def share(self, incident: IncidentId, nocs: Sequence[str], operator: str, now: Now) -> Written:
+        """Adds the devices of these NOCs, with a new epoch whose key opens the whole record."""
+        replica = self.readable(incident)
+        self._require_role(replica, Role.MANAGER)
+        present = {member.device for member in replica.group.members()}
+        added = [m for m in self._devices_of(nocs, Role.WRITER) if m[0] not in present]
+        if not added:
+            raise RefusedError("already-members", "every device of these NOCs is a member already")
+        recipients = self._prekeys(sorted(present | {device for device, _, _ in added}))
+        self._write_epoch(replica, recipients, [acts.add_act(added)], operator, now)
+        self._watch_epochs(incident, replica, now)
+        return Written(incident, (), ())
+
+    def readable(self, incident: IncidentId) -> Replica:
+        """The replica of an incident this node can read. Raises RefusedError."""
+        replica = self.replicas.get(incident)
+        if replica is None:
+            raise RefusedError("unknown-incident", "this node holds no such incident", "list the incidents it holds")
+        if not replica.merged:
+            raise RefusedError(
+                "not-a-member",
+                "this node stores the incident for others and cannot read it",
+                "ask a manager of the incident to share it with this NOC",
+            )
+        return replica
+
+    def _plan(self, replica: Replica, changes: Sequence[Change]) -> list[tuple[Operation, ObjectId]]:
+        return [replica.document.plan(change, self._random_bytes) for change in changes]
+
+    def _require_role(self, replica: Replica, role: Role) -> None:
+        mine = replica.group.role(self._identity.device)
+        if mine is None or mine < role:
+            raise RefusedError(
+                "not-entitled",
+                f"this node is no {role.name.lower()} of the incident",
+                "ask a manager of the incident",
+            )
+
+    def _require_key(self, replica: Replica, operator: str, now: Now) -> KeyId:
+        """The key to write under (E3); makes a new epoch when there is none that this node holds (E4)."""
+        key_id = replica.group.write_key()
+        if key_id is not None and key_id in replica.keys:
+            return key_id
+        self._renew_epoch(replica, operator, now)
+        renewed = replica.group.write_key()
+        if renewed is None:
+            raise RefusedError("no-usable-key", "no epoch is right for the members known here", "try again in a moment")
+        return renewed
+
+    def _devices_of(self, nocs: Sequence[str], role: Role) -> list[tuple[DeviceId, str, Role]]:
+        members = []
+        for noc in sorted(set(nocs)):
+            devices = self._roster.devices_of(noc)
+            if not devices:
+                known = ", ".join(self._roster.nocs())
+                raise RefusedError(
+                    "noc-unknown",
+                    f"no device of {noc} has been heard of",
+                    f"wait until one has been connected to the mesh once; known are {known}",
+                )
+            members += [(enrolled.certificate.device, noc, role) for enrolled in devices]
+        return members
+
+    def _prekeys(self, devices: Sequence[DeviceId]) -> list[Prekey]:
+        prekeys = []
+        for device in devices:
+            enrolled = self._roster.get(device)
+            if enrolled is None:
+                raise RefusedError(
+                    "no-prekey",
+                    f"no prekey of device {device.hex()[:8]} is known here",
+                    "wait until it has been connected to the mesh once",
+                )
+            prekeys.append(enrolled.prekey)
+        return prekeys
+
+    # --- epochs ---------------------------------------------------------------------------------------------------
+
+    def _write_epoch(
+        self, replica: Replica, recipients: Sequence[Prekey], membership: Sequence[Any], operator: str, now: Now
+    ) -> None:
+        """One entry with the acts, a new key sealed to exactly these recipients, and the keys that lead back."""
+        key = epochs.make_epoch_key(self._random_bytes)
+        package = epochs.make_package(recipients, key, replica.incident, self._random_bytes, self._sealer)
+        parents = [replica.keys[key_id] for key_id in replica.group.parent_keys() if key_id in replica.keys]
+        body = epochs.EpochBody.make(recipients, parents)
+        replica.learn_key(epochs.key_id(key), key)
+        self._append(replica, (), operator, now, epochs.key_id(key), package, body, membership)
+
+    def _renew_epoch(self, replica: Replica, operator: str, now: Now) -> None:
+        recipients = self._prekeys([member.device for member in replica.group.members()])
+        self._write_epoch(replica, recipients, [], operator, now)
+
+    def _watch_epochs(self, incident: IncidentId, replica: Replica, now: Now) -> None:
+        if not replica.group.repair_needed(self._identity.device):
+            self._repair_at.pop(incident, None)
+        elif incident not in self._repair_at:
+            delay = REPAIR_STEP_S * (replica.group.rank(self._identity.device) + self._rng.random())
+            self._repair_at[incident] = now.monotonic_s + delay
+
+    def next_deadline(self) -> float | None:
+        return min(self._repair_at.values(), default=None)
+
+    def handle_deadline(self, now: Now) -> list[tuple[IncidentId, str]]:
+        """Makes the epochs that are due; returns (incident, why) where it could not."""
+        failed = []
+        for incident in [i for i, due in self._repair_at.items() if due <= now.monotonic_s]:
+            del self._repair_at[incident]
+            replica = self.replicas[incident]
+            if not replica.group.repair_needed(self._identity.device):
+                continue
+            try:
+                self._renew_epoch(replica, "", now)
+            except RefusedError as refusal:
+                self._repair_at[incident] = now.monotonic_s + 10.0
+                failed.append((incident, f"{refusal.code}: {refusal.reason}"))
+        return failed
+
+    # --- own entries ----------------------------------------------------------------------------------------------
+
+    def _write(self, replica: Replica, operations: Sequence[Operation], operator: str, now: Now) -> list[Dot]:
+        """Packs operations into as few entries as their sizes allow, and returns their dots in order."""
+        key_id = self._require_key(replica, operator, now)
+        dots: list[Dot] = []
+        batch: list[Operation] = []
+        size_bytes = 0
+        for operation in operations:
+            added_bytes = len(codec.encode(encode_operation(operation)))
+            if batch and (size_bytes + added_bytes > CONTENT_BYTES_AIM or len(batch) >= entries.OPERATIONS_MAX):
+                dots += self._append(replica, batch, operator, now, key_id)
+                batch, size_bytes = [], 0
+            batch.append(operation)
+            size_bytes += added_bytes
+        if batch:
+            dots += self._append(replica, batch, operator, now, key_id)
+        return dots
+
+    def _append(
+        self,
+        replica: Replica,
+        operations: Sequence[Operation],
+        operator: str,
+        now: Now,
+        key_id: KeyId,
+        package: bytes | None = None,
+        body: epochs.EpochBody | None = None,
+        membership: Sequence[Any] = (),
+    ) -> list[Dot]:
+        """One own entry: written, staged, merged and journalled."""
+        own = self._own_log(replica)
+        parents = replica.parents_for(own.id, starts_epoch=body is not None)
+        opening = None
+        if own.seq == 0:
+            bundle = self._identity.certificate.bundle
+            opening = entries.sign_opening(self._identity.device_key, bundle, replica.incident, own.id)
+            replica.open_own_log(own.id, self._writer, bundle)
+        content = Content(
+            parents=tuple(self._hash_at(replica.incident, position) for position in parents),
+            time_ms=max(0, now.wall_ms),
+            operator=operator,
+            operations=tuple(encode_operation(operation) for operation in operations),
+            acts=tuple(membership),
+            opening=opening,
+            epoch=None if body is None else body.to_plain(),
+        )
+        entry = entries.write_entry(
+            replica.incident, own.id, own.seq + 1, own.hash, replica.keys[key_id], key_id, package, content
+        )
+        if own.unsealed and (
+            len(own.unsealed) >= RUN_ENTRIES_MAX or own.unsealed_bytes + entry.size_bytes > RUN_BYTES_MAX
+        ):
+            self._seal(own)
+        own.seq, own.hash = entry.seq, entry.hash
+        own.unsealed.append(entry)
+        own.unsealed_bytes += entry.size_bytes
+        if package is not None:
+            replica.note_package(key_id, (own.id, entry.seq))
+        puts = () if package is None else (self._package_row(entry),)
+        self._stage(CommitBatch(entries=(entry,), puts=puts))
+        replica.apply(entry, content, operations, parents, body)
+        self._journal(replica.incident, [(own.id, entry.seq)])
+        return [Dot(own.id, entry.seq, index) for index in range(len(operations))]
+
+    def _own_log(self, replica: Replica) -> _OwnLog:
+        own = self._own.get(replica.incident)
+        if own is None:
+            key = SigningKey(self._random_bytes(32))
+            own = self._own[replica.incident] = _OwnLog(key, LogId(key.public))
+        return own
+
+    def _hash_at(self, incident: IncidentId, position: Position) -> EntryHash:
+        height, head = self._holdings.head(incident, position[0])
+        if height == position[1]:
+            return head
+        return self._store.read(incident, position[0], position[1], position[1])[0].hash
+
+    def _seal(self, own: _OwnLog) -> None:
+        last = own.unsealed[-1]
+        seal = entries.sign_seal(own.key, last)
+        self._stage(CommitBatch(seals=(seal,)))
+        self._holdings.advance(last.incident, own.id, last.seq, last.hash, own.unsealed_bytes)
+        self._runs.append((own.unsealed, seal))
+        own.unsealed, own.unsealed_bytes = [], 0
+
+    def seal_runs(self) -> list[tuple[list[Entry], Seal]]:
+        """Ends a step: seals what was written in it, and returns the runs to push once they are durable."""
+        for own in self._own.values():
+            if own.unsealed:
+                self._seal(own)
+        runs, self._runs = self._runs, []
+        return runs
+
+    # --- keys and staging -----------------------------------------------------------------------------------------
+
+    def _replica(self, incident: IncidentId) -> Replica:
+        replica = self.replicas.get(incident)
+        if replica is None:
+            replica = self.replicas[incident] = Replica(incident, self._store, self._identity.network_root)
+            replica.on_key = self._key_keeper(incident)
+        return replica
+
+    def _key_keeper(self, incident: IncidentId) -> Any:
+        def keep(key_id: KeyId, key: bytes) -> None:
+            row = incident + key_id
+            self._stage(CommitBatch(puts=((KEY_NAMESPACE, row, self._seal_at_rest(KEY_NAMESPACE, row, key)),)))
+
+        return keep
+
+    def _seal_at_rest(self, namespace: str, key: bytes, plain: bytes) -> bytes:
+        return vault.seal_at_rest(self._identity.store_key, namespace, key, plain, self._random_bytes)
+
+    def _unseal(self, namespace: str, key: bytes, sealed: bytes) -> bytes:
+        return vault.open_at_rest(self._identity.store_key, namespace, key, sealed)
+
+    def _stage(self, batch: CommitBatch) -> None:
+        self._store.stage(batch)
+        self.staged = True

@@ -1,0 +1,38 @@
+"""What each peer was last known to hold: the honest picture of a partition.
+
+A peer tells its heights when it differs from us, and nothing when it is equal; both are remembered per device, and
+stay when the link goes. So the operator sees what a NOC that is cut off has not yet seen. It is what the peer said,
+which is durable at the peer; nothing here is guessed from what was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshnode.core.holdings import Holdings
+from meshnode.core.ids import DeviceId, IncidentId, LogId
+from meshnode.core.log import LogHead
+
+
+class Picture:
+    def __init__(self) -> None:
+        self._told: dict[DeviceId, dict[IncidentId, dict[LogId, int]]] = {}
+
+    def knows(self, device: DeviceId) -> bool:
+        return device in self._told
+
+    def on_equal(self, device: DeviceId, holdings: Holdings) -> None:
+        """The peer holds exactly what we hold."""
+        self._told[device] = {
+            incident: {head.log: head.height for head in holdings.logs(incident)} for incident in holdings.incidents()
+        }
+
+    def on_told(self, device: DeviceId, incident: IncidentId, log: LogId, height: int) -> None:
+        """The peer holds this log up to ``height``."""
+        logs = self._told.setdefault(device, {}).setdefault(incident, {})
+        logs[log] = max(height, logs.get(log, 0))
+
+    def lacks(self, device: DeviceId, incident: IncidentId, heads: Sequence[LogHead]) -> int:
+        """Entries of these heads that the peer had not when it last told."""
+        logs = self._told.get(device, {}).get(incident, {})
+        return sum(max(0, head.height - logs.get(head.log, 0)) for head in heads)

@@ -1,0 +1,370 @@
+"""What the local API shows of a node: plain reads, built from its machines, changing nothing.
+
+Pages of the log book and of the history follow the display order (the capped hybrid clock); what they show is opened
+from the store when it is asked for, so memory does not grow with the record.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from typing import Any
+
+from meshnode.core import attachments
+from meshnode.core.causal import Position
+from meshnode.core.entry import Content
+from meshnode.core.events import Attachment
+from meshnode.core.ids import Dot, IncidentId, LogId, ObjectId, parse_hex_untrusted
+from meshnode.core.log import LogHead
+from meshnode.core.node import Node
+from meshnode.core.operations import (
+    Add,
+    Chunk,
+    Create,
+    Delete,
+    Log,
+    Operation,
+    Remove,
+    Set,
+    Unknown,
+    operation_untrusted,
+)
+from meshnode.core.peers import Peer
+from meshnode.core.replica import FLAG_LOG, FLAG_VOID, Replica
+from meshnode.core.schema import view_value
+from meshnode.core.views import (
+    AttachmentView,
+    AuthorView,
+    ConflictView,
+    DegradedView,
+    FieldView,
+    HistoryView,
+    IdentityView,
+    IncidentSummary,
+    IncidentView,
+    MemberView,
+    NodeView,
+    ObjectView,
+    OperationView,
+    Page,
+    PeerView,
+    RecordView,
+)
+from meshnode.errors import RefusedError, UntrustedInputError
+
+JOURNAL_SCAN_MAX = 2_000
+"""Rows looked at for one page: bounds how long a reader of a quiet incident holds the loop (about 20 ms)."""
+
+
+class Reading:
+    """Stateless beside the node it reads."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    # --- incidents ------------------------------------------------------------------------------------------------
+
+    def incidents(self) -> list[IncidentSummary]:
+        """Those this node can read, ascending by id."""
+        replicas = self._node.incidents.replicas
+        return [self.summary(incident) for incident in sorted(replicas) if replicas[incident].merged]
+
+    def summary(self, incident: IncidentId) -> IncidentSummary:
+        replica = self._replica(incident)
+        shown = replica.document.summary_fields()
+        return IncidentSummary(
+            id=incident.hex(),
+            kind=shown["kind"],
+            title=shown["title"],
+            status=shown["status"],
+            severity=shown["severity"],
+            precedence=shown["precedence"],
+            marking=shown["marking"],
+            conflicts=replica.document.conflict_count,
+            entries=replica.merged,
+            digest=self.digest(incident).hex(),
+            waiting=replica.waiting_entries(),
+        )
+
+    def digest(self, incident: IncidentId) -> bytes:
+        """32 bytes: equal exactly when two members have merged the same entries."""
+        replica = self._replica(incident)
+        return replica.document.digest(self._merged_heads(incident, replica))
+
+    def _merged_heads(self, incident: IncidentId, replica: Replica) -> Iterable[LogHead]:
+        for log, merged in replica.merged_heads():
+            height, head = self._node.holdings.head(incident, log)
+            if height != merged:
+                head = self._node.store.read(incident, log, merged, merged)[0].hash
+            yield LogHead(log, merged, head)
+
+    def incident(self, incident: IncidentId) -> IncidentView:
+        document = self._replica(incident).document
+        return IncidentView(
+            summary=self.summary(incident),
+            fields=document.fields_view(),
+            collections={name: document.collection_view(name) for name in document.collections()},
+            members=self.members(incident),
+        )
+
+    def collection(self, incident: IncidentId, collection: str) -> list[ObjectView]:
+        return self._replica(incident).document.collection_view(collection)
+
+    def object(self, incident: IncidentId, collection: str, obj: ObjectId) -> ObjectView:
+        view = self._replica(incident).document.object_view(collection, obj)
+        if view is None:
+            raise RefusedError("unknown-object", f"no such object in {collection}", "list the collection")
+        return view
+
+    def fields(self, incident: IncidentId) -> dict[str, FieldView]:
+        return self._replica(incident).document.fields_view()
+
+    def conflicts(self, incident: IncidentId) -> list[ConflictView]:
+        return self._replica(incident).document.conflicts()
+
+    def members(self, incident: IncidentId) -> list[MemberView]:
+        replica = self._replica(incident)
+        current = replica.group.write_key()
+        holders = replica.group.holders(current) if current is not None else frozenset()
+        return [
+            MemberView(
+                device=member.device.hex(),
+                noc=member.noc,
+                name=self._name_of(member.device),
+                role=member.role.name.lower(),
+                holds_current_key=member.device in holders,
+                added_by=member.added_by.hex(),
+                added_at_ms=replica.read_content(*member.position).time_ms,
+            )
+            for member in replica.group.members()
+        ]
+
+    def _name_of(self, device: Any) -> str:
+        enrolled = self._node.roster.get(device)
+        return enrolled.certificate.name if enrolled is not None else ""
+
+    def _replica(self, incident: IncidentId) -> Replica:
+        return self._node.incidents.readable(incident)
+
+    # --- log book and history -------------------------------------------------------------------------------------
+
+    def log_page(self, incident: IncidentId, after: str, limit: int, newest_first: bool) -> Page:
+        replica = self._replica(incident)
+        records: list[RecordView] = []
+        cursor = ""
+        for row in self._walk(replica, after, newest_first):
+            if len(records) >= limit:
+                return Page(records, cursor)
+            cursor = _cursor(row)
+            _, log, seq = row
+            flags = replica.flags(log, seq)
+            if flags & FLAG_LOG and not flags & FLAG_VOID:
+                content = replica.read_content(log, seq)
+                records += self._records(replica, (log, seq), content)
+        return Page(records, "")
+
+    def _records(self, replica: Replica, position: Position, content: Content) -> list[RecordView]:
+        author = self._author(replica, position[0], content)
+        return [
+            RecordView(Dot(*position, index).text, operation.record, author)
+            for index, operation in enumerate(map(operation_untrusted, content.operations))
+            if isinstance(operation, Log)
+        ]
+
+    def history_page(self, incident: IncidentId, after: str, limit: int, obj: ObjectId | None) -> Page:
+        replica = self._replica(incident)
+        items: list[HistoryView] = []
+        cursor = ""
+        for looked, row in enumerate(self._walk(replica, after, newest_first=False)):
+            if len(items) >= limit or looked >= JOURNAL_SCAN_MAX:
+                return Page(items, cursor)
+            cursor = _cursor(row)
+            view = self._history(replica, (row[1], row[2]), 0)
+            if obj is None or any(operation.object == obj.hex() for operation in view.operations):
+                items.append(view)
+        return Page(items, "")
+
+    def journal(
+        self, after: int, durable: int, limit: int, incident: IncidentId | None
+    ) -> tuple[list[HistoryView], int]:
+        """Durable journal entries above ``after`` and the number up to which it looked."""
+        views: list[HistoryView] = []
+        looked = after
+        for row in self._node.store.applied_after(after, JOURNAL_SCAN_MAX):
+            if row.number > durable or len(views) >= limit:
+                break
+            looked = row.number
+            if incident is None or row.incident == incident:
+                replica = self._node.incidents.replicas[row.incident]
+                views.append(self._history(replica, (row.log, row.seq), row.number))
+        return views, looked
+
+    def _history(self, replica: Replica, position: Position, journal: int) -> HistoryView:
+        content = replica.read_content(*position)
+        operations = [
+            _operation_view(Dot(*position, index), operation_untrusted(operation))
+            for index, operation in enumerate(content.operations)
+        ]
+        return HistoryView(
+            journal=journal,
+            entry=f"{position[0].hex()}.{position[1]}",
+            incident=replica.incident.hex(),
+            author=self._author(replica, position[0], content),
+            operations=operations,
+        )
+
+    def _author(self, replica: Replica, log: LogId, content: Content) -> AuthorView:
+        writer = replica.writer(log)
+        device, noc, name = (writer.device.hex(), writer.noc, writer.name) if writer else ("", "", "")
+        return AuthorView(device, noc, name, content.operator, content.time_ms)
+
+    @staticmethod
+    def _walk(replica: Replica, after: str, newest_first: bool) -> Iterable[tuple[int, LogId, int]]:
+        rows = replica.timeline()
+        if newest_first:
+            end = bisect_left(rows, _parse_cursor_untrusted(after)) if after else len(rows)
+            return (rows[index] for index in range(end - 1, -1, -1))
+        start = bisect_right(rows, _parse_cursor_untrusted(after)) if after else 0
+        return (rows[index] for index in range(start, len(rows)))
+
+    # --- attachments ----------------------------------------------------------------------------------------------
+
+    def attachments(self, incident: IncidentId) -> list[AttachmentView]:
+        found = []
+        for view in self._replica(incident).document.collection_view(attachments.COLLECTION):
+            if view.deleted or "name" not in view.fields:
+                continue
+            first = {name: field.values[0].value for name, field in view.fields.items() if field.values}
+            size = first.get("size_bytes")
+            found.append(
+                AttachmentView(
+                    id=view.id,
+                    name=str(first.get("name", "")),
+                    media_type=str(first.get("media_type", "application/octet-stream")),
+                    size_bytes=size if isinstance(size, int) else 0,
+                    author=view.fields["name"].values[0].author,
+                )
+            )
+        return found
+
+    def attachment(self, incident: IncidentId, obj: ObjectId) -> Attachment:
+        replica = self._replica(incident)
+
+        def read_chunk(dot: Dot) -> Chunk:
+            operation = operation_untrusted(replica.read_content(dot.log, dot.seq).operations[dot.op])
+            if not isinstance(operation, Chunk):
+                raise RefusedError("attachment-incomplete", "a piece of it is not where it should be")
+            return operation
+
+        data = attachments.assemble(replica.document, obj, read_chunk)
+        for view in self.attachments(incident):
+            if view.id == obj.hex():
+                return Attachment(view.name, view.media_type, data)
+        raise RefusedError("unknown-object", "there is no such attachment", "list the attachments of the incident")
+
+    # --- node and peers -------------------------------------------------------------------------------------------
+
+    def peers(self) -> list[PeerView]:
+        node = self._node
+        devices = sorted(set(node.peers.known) | {device for device, _ in node.roster.serials()})
+        return [self._peer(device) for device in devices if device != node.identity.device]
+
+    def _peer(self, device: Any) -> PeerView:
+        node = self._node
+        peer: Peer | None = node.peers.known.get(device)
+        enrolled = node.roster.get(device)
+        link = None if peer is None else peer.link
+        state = "connected" if link is not None else "connecting" if node.peers.is_dialing(device) else "cut-off"
+        if peer is not None:
+            noc, name, relay = peer.identity.noc, peer.identity.name, peer.identity.relay
+        else:
+            certificate = enrolled.certificate if enrolled is not None else None
+            noc, name, relay = (
+                (certificate.noc, certificate.name, certificate.relay) if certificate else ("", "", False)
+            )
+        return PeerView(
+            device=device.hex(),
+            noc=noc,
+            name=name,
+            addresses=node.peers.addresses_of(device),
+            state=state,
+            since_ms=peer.since_wall_ms if peer is not None else 0,
+            round_trip_ms=peer.round_trip_s * 1000 if peer is not None and peer.round_trip_s is not None else None,
+            they_lack=node.they_lack(device),
+            we_lack=node.sync.we_lack(link) if link is not None else None,
+            relay=relay,
+            last_refusal=peer.last_refusal if peer is not None else "",
+        )
+
+    def node(self, version: str, wall_ms: int, started_ms: int, addresses: list[str], store_bytes: int) -> NodeView:
+        node = self._node
+        certificate = node.identity.certificate
+        return NodeView(
+            identity=IdentityView(
+                device=node.identity.device.hex(),
+                noc=certificate.noc,
+                name=certificate.name,
+                network=node.identity.network_root.hex(),
+                valid_until_ms=certificate.not_after_s * 1000,
+            ),
+            version=version,
+            time_ms=wall_ms,
+            started_ms=started_ms,
+            addresses=addresses,
+            relay=node.settings.relay.enabled,
+            peers_connected=len(node.peers.by_link),
+            peers_known=len(self.peers()),
+            incidents=len(node.holdings.incidents()),
+            entries=node.holdings.entries,
+            journal=node.incidents.journal,
+            store_bytes=store_bytes,
+            degraded=[DegradedView(code, *rest) for code, rest in sorted(node.degraded.items())],
+            refusals=dict(sorted(node.refusals.items())),
+        )
+
+
+def _operation_view(dot: Dot, operation: Operation) -> OperationView:
+    collection = getattr(operation, "collection", "")
+    obj = getattr(operation, "object", None)
+    field = getattr(operation, "field", "")
+    kind, value = "", None
+    replaces: tuple[Dot, ...] = ()
+    match operation:
+        case Set():
+            kind, replaces = "set", operation.replaces
+            value = view_value(collection, field, operation.value)
+        case Add():
+            kind, value = "add", view_value(collection, field, operation.value)
+        case Remove():
+            kind, replaces = "remove", operation.dots
+        case Create():
+            kind = "create"
+        case Delete():
+            kind, replaces = "delete", operation.seen
+        case Log():
+            kind, value = "log", operation.record
+        case Chunk():
+            kind, collection, value = "chunk", attachments.COLLECTION, {"index": operation.index}
+        case Unknown():
+            kind = f"unknown-{operation.code}"
+    return OperationView(
+        id=dot.text,
+        kind=kind,
+        collection=collection,
+        object=obj.hex() if obj is not None else "",
+        field=field,
+        value=value,
+        replaces=[replaced.text for replaced in replaces],
+    )
+
+
+def _cursor(row: tuple[int, LogId, int]) -> str:
+    return f"{row[0]}.{row[1].hex()}.{row[2]}"
+
+
+def _parse_cursor_untrusted(text: str) -> tuple[int, LogId, int]:
+    """Where a page ended. Raises UntrustedInputError ``bad-cursor``."""
+    parts = text.split(".")
+    if len(parts) == 3 and all(part.isascii() and part.isdigit() and len(part) <= 20 for part in parts[::2]):
+        return int(parts[0]), LogId(parse_hex_untrusted(parts[1], 32, "a cursor")), int(parts[2])
+    raise UntrustedInputError("bad-cursor", "a cursor is the 'next' of an earlier page", "start again without it")

@@ -1,0 +1,408 @@
+"""One incident at one member: keys, causal graph, group and document, fed entry by entry in causal order.
+
+Entries arrive in any order between logs and in order within one. An entry is merged when its key is known and all it
+names has been merged; until then its log waits, the stored bytes wait with it, and other logs go on. Merging is a
+function of the set of entries: every member that holds the same entries ends in the same state.
+
+What can be wrong with an entry that its log key really signed:
+
+* it does not open, is malformed, or its opening is not a member's: the log is **broken** there; what follows in it is
+  never merged, here or at any other member (all judge the same bytes);
+* its author had no right in its own causal past: it is **void**: it keeps its place in the graph, and its operations
+  do nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meshnode.core import entry as entries
+from meshnode.core import epochs
+from meshnode.core.causal import CausalGraph, Position
+from meshnode.core.certificates import verify_bundle_untrusted
+from meshnode.core.entry import Content, LogKeys
+from meshnode.core.groups import Group
+from meshnode.core.ids import DeviceId, Dot, EntryHash, IncidentId, KeyId, LogId
+from meshnode.core.incident import Author, Document
+from meshnode.core.keys import PublicKey
+from meshnode.core.log import Entry, LogStore
+from meshnode.core.operations import Log as LogOperation
+from meshnode.core.operations import Operation, operation_untrusted
+from meshnode.core.prekeys import PrekeySecret
+from meshnode.errors import LocalFaultError, UntrustedInputError
+
+MERGE_BATCH_ENTRIES = 256
+"""Entries read from the store at once when a waiting log goes on."""
+
+FLAG_LOG = 1
+"""The entry holds log-book records."""
+FLAG_VOID = 2
+SNAPSHOT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes a log: from its opening, verified."""
+
+    device: DeviceId
+    noc: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a log does not go on: the key or the parent its next entry needs; neither when the document must wait."""
+
+    key_id: KeyId | None = None
+    parent: EntryHash | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something wrong that the operator should see, given once."""
+
+    code: str
+    reason: str
+    log: LogId
+    seq: int
+
+
+class _MemberLog:
+    __slots__ = ("broken", "bundle", "flags", "key_id", "keys", "waiting", "writer")
+
+    def __init__(self) -> None:
+        self.writer: Writer | None = None
+        self.bundle = b""
+        self.flags = bytearray()
+        self.waiting: Waiting | None = None
+        self.broken = ""
+        self.key_id: KeyId | None = None
+        self.keys: LogKeys | None = None
+
+
+class Replica:
+    """Not a member yet until a package opens: then ``keys`` is not empty."""
+
+    def __init__(self, incident: IncidentId, store: LogStore, network_root: PublicKey) -> None:
+        self.incident = incident
+        self._store = store
+        self._network_root = network_root
+        self.keys: dict[KeyId, bytes] = {}
+        self._packages: dict[KeyId, list[Position]] = {}
+        self.graph = CausalGraph()
+        self.group = Group(incident, self.graph)
+        self.document = Document()
+        self._logs: dict[LogId, _MemberLog] = {}
+        self._timeline: list[tuple[int, LogId, int]] | None = None
+        self.merged = 0
+        self.troubles: list[Trouble] = []
+        self.on_key: Callable[[KeyId, bytes], None] = lambda key_id, key: None
+        """Called for each key that becomes known, so that the node keeps it."""
+
+    # --- keys -----------------------------------------------------------------------------------------------------
+
+    def learn_key(self, key_id: KeyId, key: bytes) -> None:
+        if key_id not in self.keys:
+            self.keys[key_id] = key
+            self.on_key(key_id, key)
+
+    def discover(self, entry: Entry, secrets: Sequence[PrekeySecret]) -> bool:
+        """Tries to learn keys from an entry's epoch package, before the entry can be merged. True when it did.
+        Raises UntrustedInputError ``package-*``.
+
+        The package gives the new key; the sealed body gives the keys of earlier epochs, so a late member reads the
+        whole record. Each key is believed because its hash is the key id that entries name.
+        """
+        if entry.package is None:
+            return False
+        key = self.keys.get(entry.key_id)
+        if key is None:
+            key = epochs.open_package_untrusted(entry.package, self.incident, entry.key_id, secrets)
+        if key is None:
+            return False
+        self.learn_key(entry.key_id, key)
+        self._walk_back([entry])
+        return True
+
+    def note_package(self, key_id: KeyId, position: Position) -> None:
+        """An epoch entry for this key is stored there, readable or not."""
+        positions = self._packages.setdefault(key_id, [])
+        if position not in positions:
+            positions.append(position)
+
+    def _walk_back(self, waiting: list[Entry]) -> None:
+        """Follows the chain of parent keys from readable epoch entries as far as their entries are stored."""
+        while waiting:
+            entry = waiting.pop()
+            try:
+                content = self._open(entry, entries.log_keys(self.keys[entry.key_id], self.incident, entry.log))
+                parents = () if content.epoch is None else epochs.epoch_body_untrusted(content.epoch).parents
+            except UntrustedInputError as error:
+                self.troubles.append(Trouble(error.code, error.reason, entry.log, entry.seq))
+                continue
+            for key_id, key in parents:
+                if key_id not in self.keys:
+                    self.learn_key(key_id, key)
+                    for log_id, seq in self._packages.get(key_id, ()):
+                        waiting += self._store.read(self.incident, log_id, seq, seq)
+
+    # --- merging --------------------------------------------------------------------------------------------------
+
+    def merge(self, fresh: Sequence[Entry]) -> list[Position]:
+        """Merges what can be merged after these consecutive entries of one log were stored, in causal order."""
+        merged: list[Position] = []
+        log = self._log(fresh[0].log)
+        if not log.broken and log.waiting is None and fresh[0].seq == self.graph.height(fresh[0].log) + 1:
+            self._merge_run(fresh, merged)
+        elif log.waiting is None and not log.broken:
+            self._merge_stored(fresh[0].log, merged)
+        self._merge_waiting(merged)
+        return merged
+
+    def merge_waiting(self) -> list[Position]:
+        """Merges whatever became mergeable, after keys were learned or the replica was restored."""
+        merged: list[Position] = []
+        for head in self._store.heads(self.incident):
+            log = self._log(head.log)
+            if log.waiting is None and not log.broken and self.graph.height(head.log) < head.height:
+                self._merge_stored(head.log, merged)
+        self._merge_waiting(merged)
+        return merged
+
+    def replay(self, run: Sequence[Entry]) -> None:
+        """Merges entries of the journal again, in their journal order, at start."""
+        if run[0].seq == self.graph.height(run[0].log) + 1:
+            self._merge_run(run, [])
+
+    def _merge_waiting(self, merged: list[Position]) -> None:
+        progress = True
+        while progress:
+            progress = False
+            for log_id, log in list(self._logs.items()):
+                if log.waiting is not None and self._is_over(log.waiting):
+                    log.waiting = None
+                    before = len(merged)
+                    self._merge_stored(log_id, merged)
+                    progress = progress or len(merged) > before
+
+    def _is_over(self, waiting: Waiting) -> bool:
+        if waiting.key_id is not None:
+            return waiting.key_id in self.keys
+        return waiting.parent is None or self._find_merged(waiting.parent) is not None
+
+    def _merge_stored(self, log_id: LogId, merged: list[Position]) -> None:
+        while True:
+            first = self.graph.height(log_id) + 1
+            run = self._store.read(self.incident, log_id, first, first + MERGE_BATCH_ENTRIES - 1)
+            if not run or not self._merge_run(run, merged):
+                return
+
+    def _merge_run(self, run: Sequence[Entry], merged: list[Position]) -> bool:
+        """True when every entry was merged."""
+        log = self._log(run[0].log)
+        for entry in run:
+            if log.broken:
+                return False
+            try:
+                waiting = self._merge_entry(entry, log)
+            except UntrustedInputError as error:
+                log.broken = error.code
+                self.troubles.append(Trouble(error.code, error.reason, entry.log, entry.seq))
+                return False
+            if waiting is not None:
+                log.waiting = waiting
+                return False
+            merged.append((entry.log, entry.seq))
+        return True
+
+    def _merge_entry(self, entry: Entry, log: _MemberLog) -> Waiting | None:
+        keys_of_log = self._log_keys(entry, log)
+        if keys_of_log is None:
+            return Waiting(key_id=entry.key_id)
+        content = self._open(entry, keys_of_log)
+        writer = log.writer or self._opened_by(entry, content)
+        parents: list[Position] = []
+        for parent in content.parents:
+            position = self._find_merged(parent)
+            if position is None:
+                return Waiting(parent=parent)
+            parents.append(position)
+        if log.key_id != entry.key_id and entry.package is None:
+            self._check_key_started(entry, parents)
+        operations = [operation_untrusted(operation) for operation in content.operations]
+        if not self.document.admits(entry.log, entry.seq, operations):
+            return Waiting()
+        body = None if content.epoch is None else epochs.epoch_body_untrusted(content.epoch)
+        if log.writer is None and content.opening is not None:
+            log.writer, log.bundle = writer, content.opening.bundle
+        log.key_id, log.keys = entry.key_id, keys_of_log
+        self.apply(entry, content, operations, parents, body)
+        return None
+
+    def apply(
+        self,
+        entry: Entry,
+        content: Content,
+        operations: Sequence[Operation],
+        parents: list[Position],
+        body: epochs.EpochBody | None,
+    ) -> None:
+        """Puts one checked entry into graph, group and document. Everything it builds on was applied before."""
+        log = self._log(entry.log)
+        writer = log.writer
+        if writer is None:
+            raise ValueError("a log is applied after its opening")
+        position = (entry.log, entry.seq)
+        order = self.graph.add(entry.log, entry.seq, parents, content.time_ms)
+        if content.acts or body is not None or entry.seq == 1:
+            key_id = entry.key_id if body is not None else None
+            for verdict in self.group.merge(position, writer.device, list(content.acts), body, key_id):
+                if not verdict.valid:
+                    self.troubles.append(Trouble(verdict.code, verdict.reason, entry.log, entry.seq))
+        flags = 0
+        if self.group.may_write(writer.device, position):
+            author = Author(writer.device, writer.noc, writer.name, content.operator, content.time_ms)
+            for index, operation in enumerate(operations):
+                if isinstance(operation, LogOperation):
+                    flags |= FLAG_LOG
+                self.document.apply(Dot(entry.log, entry.seq, index), operation, author)
+        elif operations:
+            flags |= FLAG_VOID
+            self.troubles.append(Trouble("not-entitled", "its author may not write here", entry.log, entry.seq))
+        log.flags.append(flags)
+        self.merged += 1
+        if self._timeline is not None:
+            insort(self._timeline, (order, entry.log, entry.seq))
+
+    def _log_keys(self, entry: Entry, log: _MemberLog) -> LogKeys | None:
+        if log.keys is not None and log.key_id == entry.key_id:
+            return log.keys
+        key = self.keys.get(entry.key_id)
+        return None if key is None else entries.log_keys(key, self.incident, entry.log)
+
+    def _check_key_started(self, entry: Entry, parents: list[Position]) -> None:
+        """Asked when a log goes over to another key: its entries before settle it for those that follow."""
+        before = [(entry.log, entry.seq - 1), *parents] if entry.seq > 1 else parents
+        if not self.group.key_started(entry.key_id, before):
+            raise UntrustedInputError("entry-key-not-started", "it uses a key whose epoch it had not seen")
+
+    def _opened_by(self, entry: Entry, content: Content) -> Writer:
+        if entry.seq != 1 or content.opening is None:
+            raise UntrustedInputError("opening-missing", "a log does not start with an opening")
+        certificate = verify_bundle_untrusted(content.opening.bundle, self._network_root)
+        entries.verify_opening_untrusted(content.opening, certificate.device, self.incident, entry.log)
+        return Writer(certificate.device, certificate.noc, certificate.name)
+
+    def _open(self, entry: Entry, keys_of_log: LogKeys) -> Content:
+        clear = entries.clear_bytes(entry.incident, entry.log, entry.seq, entry.previous, entry.key_id, entry.package)
+        return entries.content_untrusted(entries.open_content_untrusted(entry.sealed, keys_of_log, clear))
+
+    def _find_merged(self, parent: EntryHash) -> Position | None:
+        position = self._store.find(self.incident, parent)
+        if position is None or self.graph.height(position[0]) < position[1]:
+            return None
+        return position
+
+    def _log(self, log_id: LogId) -> _MemberLog:
+        log = self._logs.get(log_id)
+        if log is None:
+            log = self._logs[log_id] = _MemberLog()
+        return log
+
+    # --- own writing ----------------------------------------------------------------------------------------------
+
+    def open_own_log(self, log_id: LogId, writer: Writer, bundle: bytes) -> None:
+        """A new log of this process: its opening needs no check."""
+        log = self._log(log_id)
+        log.writer, log.bundle = writer, bundle
+
+    def parents_for(self, own_log: LogId, starts_epoch: bool = False) -> list[Position]:
+        """Heads of other logs for the next own entry, at most PARENTS_MAX; the rest follow in the next one.
+
+        An entry that starts an epoch must cover what decides about members, so those come first.
+        """
+        heads = [head for head in self.graph.frontier() if head[0] != own_log]
+        if starts_epoch:
+            deciding = [head for head in self.group.heads() if head[0] != own_log and head not in heads]
+            heads = deciding + heads
+        return heads[: entries.PARENTS_MAX]
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def waiting_entries(self) -> int:
+        """Entries that are held and cannot be merged yet."""
+        heads = self._store.heads(self.incident)
+        return sum(h.height - self.graph.height(h.log) for h in heads if not self._log(h.log).broken)
+
+    def broken_logs(self) -> list[tuple[LogId, str]]:
+        return [(log_id, log.broken) for log_id, log in self._logs.items() if log.broken]
+
+    def merged_heads(self) -> list[tuple[LogId, int]]:
+        """(log, merged height), ascending by log."""
+        return sorted((log, self.graph.height(log)) for log in self._logs if self.graph.height(log))
+
+    def writer(self, log_id: LogId) -> Writer | None:
+        return self._log(log_id).writer
+
+    def flags(self, log_id: LogId, seq: int) -> int:
+        return self._log(log_id).flags[seq - 1]
+
+    def timeline(self) -> list[tuple[int, LogId, int]]:
+        """(order time, log, seq) of every merged entry, in display order; built on first use, then kept in order."""
+        if self._timeline is None:
+            self._timeline = sorted(
+                (self.graph.order_time(log, seq), log, seq)
+                for log, height in self.merged_heads()
+                for seq in range(1, height + 1)
+            )
+        return self._timeline
+
+    def read_content(self, log_id: LogId, seq: int) -> Content:
+        """A merged entry, opened again from the store. Raises LocalFaultError when its row is damaged."""
+        found = self._store.read(self.incident, log_id, seq, seq)
+        if not found:
+            raise LocalFaultError(
+                "store-row-damaged", "a stored entry is damaged", "it is fetched again from a peer by itself"
+            )
+        keys_of_log = entries.log_keys(self.keys[found[0].key_id], self.incident, log_id)
+        return self._open(found[0], keys_of_log)
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> list[Any]:
+        """Plain data for the codec: the merged state without keys and without what is only waiting."""
+        logs = [
+            [log_id, log.bundle, bytes(log.flags), log.broken]
+            for log_id, log in self._logs.items()
+            if log.writer is not None or log.broken
+        ]
+        return [
+            SNAPSHOT_VERSION,
+            self.merged,
+            self.graph.snapshot(),
+            self.group.snapshot(),
+            self.document.snapshot(),
+            logs,
+        ]
+
+    def restore(self, data: list[Any]) -> bool:
+        """Takes over a snapshot. False when another version of the software made it: replay the journal instead."""
+        if data[0] != SNAPSHOT_VERSION:
+            return False
+        graph = CausalGraph.restore(data[2])
+        try:
+            group = Group.restore(data[3], self.incident, graph)
+        except LocalFaultError:
+            return False
+        self.graph, self.group, self.document = graph, group, Document.restore(data[4])
+        self.merged = data[1]
+        for log_id, bundle, flags, broken in data[5]:
+            log = self._log(LogId(log_id))
+            log.flags, log.broken, log.bundle = bytearray(flags), broken, bundle
+            if bundle:
+                certificate = verify_bundle_untrusted(bundle, self._network_root)
+                log.writer = Writer(certificate.device, certificate.noc, certificate.name)
+        return True
