@@ -17,9 +17,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from meshnode.core.events import Change, ChangeKind
+from meshnode.core.field_types import Text
+from meshnode.core.geometry import POSITIONS_MAX
 from meshnode.core.ids import OBJECT_ID_BYTES, ObjectId
+from meshnode.core.schema import FIELDS, KINDS
 from meshnode.interchange.cap_rules import POINT_RADIUS_KM, Alert, Area, Info, Named, Resource
-from meshnode.interchange.geometry import (
+from meshnode.interchange.cap_shapes import (
     Circle,
     Position,
     Ring,
@@ -29,12 +32,14 @@ from meshnode.interchange.geometry import (
     geojson,
     polygon_rings,
 )
+from meshnode.interchange.cap_xml import quote
 
 TITLE_CHARACTERS_MAX = 256
-TEXT_BYTES_MAX = 16 * 1024
-"""One text value. The longest description seen in the wild has 6 KiB; the rest of a longer one is in the original."""
-GEOMETRY_POINTS_MAX = 2_000
-"""About 22 KiB as the mesh carries it: 11 bytes a point, and some for each ring."""
+NAMED_NAME_BYTES_MAX = 1_024
+NAMED_VALUE_BYTES_MAX = 15 * 1024
+"""Together under 16 KiB, as any text. Names in use have some 50 bytes, values up to 2 KiB."""
+MAP_TEXT_BYTES_MAX = 4 * 1024
+"""Each of the four texts about a file; addresses of 2 KiB are rare."""
 SET_ELEMENTS_MAX = 1_000
 """Geocodes of one area, parameters of one info block. National lists of one area have up to some hundred."""
 CHANGES_MAX = 10_000
@@ -54,7 +59,6 @@ _PRECEDENCE_TABLE = {
     "Unknown": ("immediate", "priority", "priority", "routine", "priority"),
 }
 
-KINDS = ("man-hunt", "public-protection", "cbrn-e", "other")
 KIND_CODE = "meshnode:kind"
 """An eventCode or parameter of this name states the kind outright: CAP itself has no word for a man hunt."""
 _MAN_HUNT_CODES = {Named("SAME", "BLU"), Named("SAME", "CAE")}
@@ -106,9 +110,8 @@ def map_alert(
     infos = [(mapping.info(info, number), info) for number, info in enumerate(alert.infos, 1)]
     # Every info block before the first area: what is said comes before where, should an alert exceed the limit.
     for info_id, info in infos:
-        if info_id is not None:
-            for area in info.areas:
-                mapping.location(area, info_id)
+        for area in info.areas:
+            mapping.location(area, info_id)
     return tuple(mapping.changes), tuple(mapping.finish())
 
 
@@ -151,8 +154,8 @@ class _Mapping:
         fields.set("cap.restriction", alert.restriction)
         fields.set("cap.note", alert.note)
         fields.add("cap.addresses", alert.addresses)
-        fields.add("cap.references", alert.references)
         fields.add("cap.incidents", alert.incidents)
+        fields.add("cap.references", alert.references)
         fields.add("cap.codes", alert.codes)
         self.changes.extend(fields.changes)
         self._note_meaning(alert)
@@ -168,7 +171,7 @@ class _Mapping:
         fields.set("severity", info.severity)
         fields.set("certainty", info.certainty)
         fields.set("audience", info.audience)
-        fields.add("event_code", _named_texts(info.event_codes))
+        fields.add_named("event_code", info.event_codes)
         fields.set("effective", info.effective)
         fields.set("onset", info.onset)
         fields.set("expires", info.expires)
@@ -178,23 +181,26 @@ class _Mapping:
         fields.set("instruction", info.instruction)
         fields.set("web", info.web)
         fields.set("contact", info.contact)
-        fields.add("parameter", _named_texts(info.parameters))
-        fields.add("resource", [fields.resource(resource) for resource in info.resources])
+        fields.add_named("parameter", info.parameters)
+        fields.add_resources(info.resources)
         if not self._carry(fields):
             return None
         if any(resource.embedded for resource in info.resources):
             self._notes.append(f"info block {number} embeds a file, which stays in the attached original only")
         return fields.object
 
-    def location(self, area: Area, info_id: ObjectId) -> None:
-        """An object of ``locations`` for the area, and one for each circle after its first."""
+    def location(self, area: Area, info_id: ObjectId | None) -> None:
+        """An object of ``locations`` for the area, and one more for each circle after its first."""
+        if info_id is None or len(self.changes) >= CHANGES_MAX:
+            self._left_out["locations"] += 1
+            return
         fields = self._new_object("locations")
         fields.set("name", area.description)
         fields.set("info", info_id.hex())
-        fields.set_geometry("geometry", [area], f"the area '{area.description[:80]}'")
+        fields.set_geometry("geometry", [area], f"the area {quote(area.description[:80])}")
         if area.circles:
             fields.set("circle", _circle_text(area.circles[0]))
-        fields.add("geocode", _named_texts(area.geocodes))
+        fields.add_named("geocode", area.geocodes)
         fields.set("altitude_ft", area.altitude_ft)
         fields.set("ceiling_ft", area.ceiling_ft)
         self._carry(fields)
@@ -242,7 +248,7 @@ class _Mapping:
 
 
 class _Fields:
-    """The changes of one object, or of the incident itself."""
+    """The changes of one object, or of the incident itself. Every value gets the form that the incident model asks."""
 
     def __init__(self, notes: list[str], collection: str, obj: ObjectId | None) -> None:
         self.changes: list[Change] = []
@@ -259,24 +265,56 @@ class _Fields:
     def set(self, name: str, text: str) -> None:
         """A register of text; an empty text writes nothing."""
         if text:
-            self._append(ChangeKind.SET, name, self.fit(name, text))
+            self._write(ChangeKind.SET, name, text)
 
-    def add(self, name: str, values: Iterable[str | dict[str, Any]]) -> None:
+    def add(self, name: str, values: Iterable[Any]) -> None:
         """Elements of a set, the first ``SET_ELEMENTS_MAX`` of them."""
-        elements = [self.fit(name, value) if isinstance(value, str) else value for value in values]
+        elements = list(values)
         for element in elements[:SET_ELEMENTS_MAX]:
-            self._append(ChangeKind.ADD, name, element)
+            self._write(ChangeKind.ADD, name, element)
         if len(elements) > SET_ELEMENTS_MAX:
             self._notes.append(f"{name}: {len(elements)} values, of which the first {SET_ELEMENTS_MAX} were carried")
 
+    def add_named(self, name: str, pairs: Iterable[Named]) -> None:
+        """``name=value`` for each pair; a ``=`` inside the name becomes ``%3D``, as in addresses on the web."""
+        texts = []
+        for pair in pairs:
+            left = pair.name
+            if "=" in left:
+                left = left.replace("=", "%3D")
+                self._notes.append(f"{name}: '=' in the name {quote(pair.name)} was written as %3D")
+            left = self._cut(name, left, NAMED_NAME_BYTES_MAX)
+            texts.append(f"{left}={self._cut(name, pair.value, NAMED_VALUE_BYTES_MAX)}")
+        self.add(name, texts)
+
+    def add_resources(self, resources: Iterable[Resource]) -> None:
+        """What is said about each file, under CAP's names; ``size`` is in bytes."""
+        maps = []
+        for resource in resources:
+            texts = {
+                "resource_desc": resource.description,
+                "mime_type": resource.mime_type,
+                "uri": resource.uri,
+                "digest": resource.digest,
+            }
+            record: dict[str, Any] = {
+                key: self._cut(key, text, MAP_TEXT_BYTES_MAX) for key, text in texts.items() if text
+            }
+            if resource.size.isascii() and resource.size.isdecimal() and len(resource.size) <= 15:
+                record["size"] = int(resource.size)
+            if resource.embedded:
+                record["embedded"] = True
+            maps.append(record)
+        self.add("resource", maps)
+
     def set_geometry(self, name: str, areas: list[Area], what: str) -> None:
+        """All shapes of the areas as one GeoJSON geometry in degrees; the core makes integers of them."""
         rings, points, remarks = _shapes(areas)
         self._notes.extend(f"{what}: a shape {remark}" for remark in remarks)
         count = len(points) + sum(map(len, rings))
-        if count > GEOMETRY_POINTS_MAX:
+        if count > POSITIONS_MAX:
             self._notes.append(
-                f"{what} has {count} points, at most {GEOMETRY_POINTS_MAX} are carried: it was drawn as the box around"
-                " them"
+                f"{what} has {count} points, at most {POSITIONS_MAX} are carried: it was drawn as the box around them"
             )
             geometry: dict[str, Any] | None = bounding_box(rings, points)
         else:
@@ -284,29 +322,23 @@ class _Fields:
         if geometry is not None:
             self._append(ChangeKind.SET, name, geometry)
 
-    def resource(self, resource: Resource) -> dict[str, Any]:
-        """A map of what is known about the file; ``size`` in bytes where it is a number that JSON can hold."""
-        texts = {
-            "description": resource.description,
-            "mime_type": resource.mime_type,
-            "uri": resource.uri,
-            "digest": resource.digest,
-        }
-        record: dict[str, Any] = {key: self.fit(f"resource {key}", text) for key, text in texts.items() if text}
-        if resource.size.isdecimal() and len(resource.size) <= 15:
-            record["size_bytes"] = int(resource.size)
-        record["embedded"] = resource.embedded
-        return record
+    def _write(self, kind: ChangeKind, name: str, value: Any) -> None:
+        """Too long a text is cut; what has another form than the model knows stays in the original. Both are noted."""
+        known = FIELDS[self.collection][name].type
+        if isinstance(known, Text) and isinstance(value, str):
+            value = self._cut(name, value, known.bytes_max)
+        why = known.why_bad(value)
+        if why:
+            self._notes.append(f"{name}: {quote(str(value))} stays in the attached original only: it {why}")
+        else:
+            self._append(kind, name, value)
 
-    def fit(self, name: str, text: str) -> str:
-        """At most ``TEXT_BYTES_MAX`` bytes of it."""
+    def _cut(self, name: str, text: str, bytes_max: int) -> str:
         encoded = text.encode()
-        if len(encoded) <= TEXT_BYTES_MAX:
+        if len(encoded) <= bytes_max:
             return text
-        self._notes.append(
-            f"{name}: {len(encoded)} bytes of text were cut to {TEXT_BYTES_MAX}; the whole is in the original"
-        )
-        return encoded[:TEXT_BYTES_MAX].decode("utf-8", "ignore")
+        self._notes.append(f"{name}: {len(encoded)} bytes of text were cut to {bytes_max}; the original has them all")
+        return encoded[:bytes_max].decode("utf-8", "ignore")
 
     def _append(self, kind: ChangeKind, name: str, value: Any) -> None:
         self.changes.append(Change(kind, self.collection, self._object, name, value))
@@ -326,10 +358,6 @@ def _shapes(areas: list[Area]) -> tuple[list[Ring], list[Position], list[str]]:
     rings = dict.fromkeys(ring for shape in drawn for ring in shape.rings)
     remarks = dict.fromkeys(shape.remark for shape in drawn if shape.remark)
     return list(rings), list(points), list(remarks)
-
-
-def _named_texts(pairs: Iterable[Named]) -> list[str]:
-    return [f"{pair.name}={pair.value}" for pair in pairs]
 
 
 def _circle_text(circle: Circle) -> str:

@@ -15,13 +15,12 @@ those of the OASIS standard.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from meshnode.interchange.cap_shapes import Circle, Position
 from meshnode.interchange.cap_xml import NAMESPACE, SIGNATURE_NAMESPACE, invalid, quote
-from meshnode.interchange.geometry import Circle, Position
 
 LANGUAGE_DEFAULT = "en-US"
 """3.2.2: what an absent or empty <language> means."""
@@ -115,13 +114,13 @@ class Alert:
 @dataclass(slots=True)
 class _Findings:
     problems: list[tuple[int, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[tuple[int, str]] = field(default_factory=list)
 
     def wrong(self, element: Any, text: str) -> None:
         self.problems.append((_line(element), text))
 
     def note(self, element: Any, text: str) -> None:
-        self.notes.append(f"line {_line(element)}: {text}")
+        self.notes.append((_line(element), text))
 
 
 def read_alert(root: Any) -> tuple[Alert, tuple[str, ...]]:
@@ -146,7 +145,7 @@ def read_alert(root: Any) -> tuple[Alert, tuple[str, ...]]:
     _check_alert(root, alert, found)
     if found.problems:
         raise invalid(found.problems)
-    return alert, tuple(found.notes)
+    return alert, tuple(f"line {line}: {text}" for line, text in sorted(found.notes))
 
 
 def _check_alert(root: Any, alert: Alert, found: _Findings) -> None:
@@ -320,11 +319,8 @@ def _quoted_list(root: Any, tag: str, found: _Findings) -> tuple[str, ...]:
     if text.count('"') % 2:
         found.note(_at(root, tag), f"<{tag}> has a quotation mark without a partner and was kept as one text")
         return (text,)
-    return tuple(item for item in (part[1:-1] if part[:1] == '"' else part for part in _items(text)) if item.strip())
-
-
-def _items(text: str) -> Iterator[str]:
-    return (match[0] for match in re.finditer(r'"[^"]*"|[^\s"]+', text))
+    items = (quoted.strip() or bare for quoted, bare in re.findall(r'"([^"]*)"|([^\s"]+)', text))
+    return tuple(dict.fromkeys(item for item in items if item))
 
 
 def _instant(text: str) -> datetime:
