@@ -103,7 +103,7 @@ class Catalog:
         """Take back names that did not become durable."""
         for number, kind, _parent, name, _twin, _check in names:
             self._number_last = min(self._number_last, number - 1)
-            if == KEY:
+            if kind == KEY:
                 del self.keys[name]
                 del self.key_of_number[number]
             elif kind == LOG:
