@@ -1,0 +1,5 @@
+"""``python -m meshnode``."""
+
+from meshnode.cli import main
+
+main()
