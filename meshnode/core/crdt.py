@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshnode.core.codec import encode
-from meshnode.core.facts import FactSum
+from meshnode.core.facts import FactSum, ahead_fact, extra_fact, object_fact, operation_fact
 from meshnode.core.ids import ROOT_OBJECT, DeviceId, Dot, LogId, ObjectId
 from meshnode.core.operations import (
     ADD,
@@ -270,7 +270,7 @@ class State:
         match operation:
             case Log(record):
                 self.log_count += 1
-                self._keep(LOG, dot, author, [record])
+                self._keep(LOG, dot, author, record)
             case Set(collection, obj, field, value, replaces):
                 thing = self._touch(collection, obj)
                 self._end(collection, obj, field, replaces)
@@ -282,16 +282,16 @@ class State:
             case Create(collection, obj):
                 self._live(self._touch(collection, obj), CREATE, dot, "", None, author, said)
             case Delete(collection, obj, seen):
-                self._keep(DELETE, dot, author, [collection, obj, encode_dots(seen)])
+                self._keep(DELETE, dot, author, collection, obj, encode_dots(seen))
                 self._mark(collection, obj, seen)
             case Chunk(obj, index, data):
                 self.chunks.setdefault(obj, []).append((index, dot))
-                self._keep(CHUNK, dot, author, [obj, index, data])
+                self._keep(CHUNK, dot, author, obj, index, data)
             case Unknown(code, arguments):
                 self.unknown_count += 1
                 self._keep(code, dot, author, list(arguments))
         if not isinstance(operation, Unknown) and operation.extra:
-            self.facts.add(["extra", *dot, list(operation.extra)])
+            self.facts.add(extra_fact(dot, operation.extra))
         return True
 
     # --- out ---
@@ -318,16 +318,16 @@ class State:
         """What was said of this dot before it came. What was said of dots that were skipped comes to nothing."""
         passed = self.ahead.pass_to(dot)
         for named, target in passed:
-            self.facts.subtract(["ahead", *named, *target])
+            self.facts.subtract(ahead_fact(named, *target))
         return [target for named, target in passed if named == dot]
 
     def _say_ahead(self, dot: Dot, target: Target) -> None:
         if not self.passed(dot) and self.ahead.add(dot, target):
-            self.facts.add(["ahead", *dot, *target])
+            self.facts.add(ahead_fact(dot, *target))
 
-    def _keep(self, code: int, dot: Dot, author: Author, rest: list[Any]) -> None:
+    def _keep(self, code: int, dot: Dot, author: Author, *items: Any) -> None:
         """A fact that never dies."""
-        self.facts.add([code, *dot, author.operator, author.time_ms, *rest])
+        self.facts.add(operation_fact(code, dot, author.operator, author.time_ms, *items))
 
     def _thing(self, collection: str, obj: ObjectId) -> Thing | None:
         return self.things.get(collection, {}).get(obj)
@@ -346,7 +346,7 @@ class State:
             self.ghosts -= 1
         if not thing.exists:
             thing.exists = True
-            self.facts.add(["object", collection, obj])
+            self.facts.add(object_fact(collection, obj))
         return thing
 
     def _live(
@@ -404,14 +404,7 @@ class State:
         thing.counted = counted
 
 
-def _fact(thing: Thing, value: Value) -> list[Any]:
-    return [
-        value.code,
-        *value.dot,
-        value.operator,
-        value.time_ms,
-        thing.collection,
-        thing.id,
-        value.field,
-        value.value,
-    ]
+def _fact(thing: Thing, value: Value) -> bytes:
+    return operation_fact(
+        value.code, value.dot, value.operator, value.time_ms, thing.collection, thing.id, value.field, value.value
+    )

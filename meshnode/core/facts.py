@@ -9,6 +9,9 @@ This is AdHash (Bellare and Micciancio, 1997; LtHash is its vector form). Findin
 generalised birthday problem, which gets easier with many freely chosen facts and harder with the modulus; at 256 bits
 a hostile member could afford it, at 2,048 bits it costs far more than 2**100. SHAKE-128 bounds the rest at 2**128.
 
+A fact is encoded as a head of fixed length (its kind, and for most the dot of an operation) and a sequence of canonical
+CBOR items, so two different facts never share an encoding.
+
 What it does not promise: it is a sum over *sets* (callers never add a live fact twice), it says nothing about what is
 missing, it is not a signature, and it is not secret: whoever knows all facts but one can test guesses of that one.
 """
@@ -16,31 +19,59 @@ missing, it is not a signature, and it is not secret: whoever knows all facts bu
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import Any
 
-from meshnode.core import codec
+from meshnode.core.codec import encode
+from meshnode.core.ids import Dot, ObjectId
 
 FACT_BYTES = 256
 _MODULUS_MASK = 2 ** (8 * FACT_BYTES) - 1
 
+_HEAD = struct.Struct(">c32sIHI")
+"""Kind, dot, and the code of an operation."""
+_TIME_BYTES = 9
+"""Any integer that an entry can carry as its time, and a sign."""
+
+
+def operation_fact(code: int, dot: Dot, operator: str, time_ms: int, *items: Any) -> bytes:
+    """An operation, or the value that it left: who wrote what under which dot."""
+    head = _HEAD.pack(b"o", *dot, code) + time_ms.to_bytes(_TIME_BYTES, "big", signed=True)
+    return b"".join((head, encode(operator), *map(encode, items)))
+
+
+def extra_fact(dot: Dot, extra: tuple[Any, ...]) -> bytes:
+    """Items of a known operation that only a newer version understands."""
+    return _HEAD.pack(b"x", *dot, 0) + encode(list(extra))
+
+
+def ahead_fact(dot: Dot, collection: str, obj: ObjectId, field: str) -> bytes:
+    """Something that was said of a dot before it came."""
+    return b"".join((_HEAD.pack(b"a", *dot, 0), encode(collection), obj, encode(field)))
+
+
+def object_fact(collection: str, obj: ObjectId) -> bytes:
+    """The object came into being."""
+    return b"e" + obj + encode(collection)
+
 
 class FactSum:
-    """The sum over the live facts. A fact is a list of encodable values that begins with its kind."""
+    """The sum over the live facts."""
 
     __slots__ = ("_sum",)
 
     def __init__(self, summed: bytes = bytes(FACT_BYTES)) -> None:
         self._sum = int.from_bytes(summed, "big")
 
-    def add(self, fact: list[Any]) -> None:
+    def add(self, fact: bytes) -> None:
         self._sum = (self._sum + _number(fact)) & _MODULUS_MASK
 
-    def subtract(self, fact: list[Any]) -> None:
+    def subtract(self, fact: bytes) -> None:
         self._sum = (self._sum - _number(fact)) & _MODULUS_MASK
 
     def to_bytes(self) -> bytes:
         return self._sum.to_bytes(FACT_BYTES, "big")
 
 
-def _number(fact: list[Any]) -> int:
-    return int.from_bytes(hashlib.shake_128(codec.encode(fact)).digest(FACT_BYTES), "big")
+def _number(fact: bytes) -> int:
+    return int.from_bytes(hashlib.shake_128(fact).digest(FACT_BYTES), "big")
