@@ -31,7 +31,9 @@ class Text:
         return f"{self.form} of at most {self.bytes_max} bytes"
 
     def why_bad(self, value: Any) -> str:
-        fits = isinstance(value, str) and not why_bad_value(value) and len(value.encode()) <= self.bytes_max
+        fits = isinstance(value, str) and len(value) <= self.bytes_max
+        if fits and not value.isascii():
+            fits = not why_bad_value(value) and len(value.encode()) <= self.bytes_max
         return "" if fits else f"must be {self.text}"
 
 

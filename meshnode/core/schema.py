@@ -113,9 +113,12 @@ def check_record(record: Any) -> dict[str, Any]:
 
 def view_value(collection: str, field: str, value: Any) -> Any:
     """A value as views show it: geometry in degrees, bytes as hexadecimal text."""
-    known = known_field(collection, field)
-    if known is not None and known.type == GEOMETRY and well_typed(collection, field, value):
-        return geometry_from_mesh(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        known = known_field(collection, field)
+        if known is not None and known.type == GEOMETRY and not known.type.why_bad(value):
+            return geometry_from_mesh(value)
     return plain_value(value)
 
 
