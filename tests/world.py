@@ -1,0 +1,287 @@
+"""A small virtual world for tests of the node: real nodes, real crypto, links and time on a heap, disks that can forget.
+
+The shell it plays obeys the contract of ``core.events``: effects of a step are performed after its commit, in order.
+Nothing here decides anything; the simulator proper lives under ``simulations/``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from meshnode.core import certificates
+from meshnode.core.events import (
+    Attachment,
+    Change,
+    ChangeIncident,
+    ChangeKind,
+    Channel,
+    CloseLink,
+    Dial,
+    DialFailed,
+    Event,
+    JournalGrew,
+    LinkDown,
+    LinkUp,
+    Now,
+    OpenIncident,
+    PeerIdentity,
+    Received,
+    Reply,
+    Report,
+    Send,
+    ShareIncident,
+    Tick,
+    Written,
+)
+from meshnode.core.identity import Identity
+from meshnode.core.ids import IncidentId
+from meshnode.core.keys import PublicKey, SigningKey
+from meshnode.core.node import Node, NodeSettings, RelaySettings
+from meshnode.core.reading import Reading
+from meshnode.errors import MeshnodeError
+from meshnode.storage.memory import MemoryLogStore
+
+START_WALL_MS = 1_780_000_000_000
+LATENCY_S = 0.01
+YEAR_S = 365 * 24 * 3600
+
+
+@lru_cache(maxsize=64)
+def make_identity(noc: str, name: str, relay: bool = True, network: int = 0) -> Identity:
+    """An enrolled device, the same for the same names: key material comes from the names."""
+    network_root = SigningKey(bytes([network]) * 32)
+    noc_root = SigningKey(_seed(f"noc {noc} {network}"))
+    device_key = SigningKey(_seed(f"device {noc} {name} {network}"))
+    start, end = START_WALL_MS // 1000 - YEAR_S, START_WALL_MS // 1000 + YEAR_S
+    noc_request = certificates.read_noc_request_untrusted(certificates.make_noc_request(noc_root, noc))
+    noc_certificate = certificates.make_noc_certificate(network_root, noc_request, start, end)
+    request = certificates.read_device_request_untrusted(certificates.make_device_request(device_key, noc, name))
+    device_certificate = certificates.make_device_certificate(
+        noc_root,
+        PublicKey(network_root.public),
+        request,
+        relay=relay,
+        not_before_s=start,
+        not_after_s=end,
+        serial=1,
+    )
+    bundle = certificates.make_bundle(noc_certificate, device_certificate)
+    certificate = certificates.verify_bundle_untrusted(bundle, PublicKey(network_root.public))
+    return Identity(device_key, _seed(f"store {noc} {name}"), certificate, PublicKey(network_root.public))
+
+
+def _seed(text: str) -> bytes:
+    return random.Random(text).randbytes(32)
+
+
+@dataclass
+class Host:
+    """One node with its disk; ``node`` is replaced when it restarts."""
+
+    name: str
+    identity: Identity
+    settings: NodeSettings
+    store: MemoryLogStore
+    node: Node
+    reading: Reading
+    links: dict[int, Link] = field(default_factory=dict)
+    replies: dict[int, Written | MeshnodeError] = field(default_factory=dict)
+    reports: list[Report] = field(default_factory=list)
+    journal: int = 0
+    up: bool = True
+    wall_skew_ms: int = 0
+
+
+@dataclass
+class Link:
+    """One direction's view of a link."""
+
+    peer: Host
+    far: int
+    open: bool = True
+
+
+class World:
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.hosts: dict[str, Host] = {}
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._numbers = itertools.count(1)
+        self.cut: set[frozenset[str]] = set()
+        self.filter: Callable[[Host, Host, bytes], list[bytes]] = lambda _a, _b, data: [data]
+        """Sees every frame: drop, change or multiply it."""
+        self.bytes_sent = 0
+
+    # --- hosts ----------------------------------------------------------------------------------------------------
+
+    def add(self, noc: str, name: str = "1", relay: bool = True, peers: tuple[str, ...] = ()) -> Host:
+        identity = make_identity(noc, name, relay)
+        settings = NodeSettings(addresses=peers, relay=RelaySettings(enabled=relay))
+        store = MemoryLogStore()
+        host_name = noc if name == "1" else f"{noc}-{name}"
+        node = self._make_node(identity, settings, store)
+        host = Host(host_name, identity, settings, store, node, Reading(node))
+        self.hosts[host_name] = host
+        self.step(host, [Tick()])
+        return host
+
+    def _make_node(self, identity: Identity, settings: NodeSettings, store: MemoryLogStore) -> Node:
+        rng = random.Random(self.rng.random())
+        return Node(identity, settings, store, rng, rng.randbytes, self.time_of(0))
+
+    def time_of(self, skew_ms: int) -> Now:
+        return Now(self.now, START_WALL_MS + int(self.now * 1000) + skew_ms)
+
+    def crash(self, host: Host) -> None:
+        """Loses what was not committed, and every link."""
+        host.up = False
+        host.store.lose_uncommitted()
+        for number in list(host.links):
+            self.drop_link(host, number)
+
+    def restart(self, host: Host) -> None:
+        host.node = self._make_node(host.identity, host.settings, host.store)
+        host.reading = Reading(host.node)
+        host.up = True
+        self.step(host, [Tick()])
+
+    # --- the shell ------------------------------------------------------------------------------------------------
+
+    def step(self, host: Host, events: list[Event]) -> None:
+        if not host.up:
+            return
+        step = host.node.step(events, self.time_of(host.wall_skew_ms))
+        if step.commit:
+            host.store.commit_all()
+        for effect in step.effects:
+            match effect:
+                case Send(link, channel, data, _):
+                    self._carry(host, link, channel, data)
+                case CloseLink(link, _):
+                    self.drop_link(host, link)
+                case Dial(address):
+                    self.after(LATENCY_S, lambda address=address: self._dial(host, address))
+                case Reply(request, outcome):
+                    host.replies[request] = outcome
+                case JournalGrew(number):
+                    host.journal = number
+                case Report():
+                    host.reports.append(effect)
+        self.at(host.node.next_deadline(), lambda: self._wake(host, host.node))
+
+    def _wake(self, host: Host, node: Node) -> None:
+        if host.node is node and host.up and node.next_deadline() <= self.now:
+            self.step(host, [Tick()])
+
+    def _carry(self, host: Host, number: int, channel: Channel, data: bytes) -> None:
+        link = host.links.get(number)
+        if link is None or frozenset((host.name, link.peer.name)) in self.cut:
+            return
+        self.bytes_sent += len(data)
+        for frame in self.filter(host, link.peer, data):
+            self.after(LATENCY_S, lambda frame=frame: self._arrive(link, channel, frame))
+
+    def _arrive(self, link: Link, channel: Channel, data: bytes) -> None:
+        if link.far in link.peer.links:
+            self.step(link.peer, [Received(link.far, channel, data)])
+
+    def _dial(self, host: Host, address: str) -> None:
+        name = address.removesuffix(":1")
+        peer = self.hosts.get(name)
+        if peer is None or not peer.up or frozenset((host.name, name)) in self.cut:
+            self.step(host, [DialFailed(address, "connect-timeout", "no answer")])
+        else:
+            self.connect(host, peer)
+
+    def connect(self, a: Host, b: Host) -> None:
+        here, there = next(self._numbers), next(self._numbers)
+        a.links[here], b.links[there] = Link(b, there), Link(a, here)
+        self.step(a, [LinkUp(here, _identity_of(b), f"{b.name}:1", dialed=True)])
+        if there in b.links:
+            self.step(b, [LinkUp(there, _identity_of(a), f"{a.name}:1", dialed=False)])
+
+    def drop_link(self, host: Host, number: int) -> None:
+        link = host.links.pop(number, None)
+        if link is None:
+            return
+        link.peer.links.pop(link.far, None)
+        self.after(0.0, lambda: self.step(host, [LinkDown(number, "closed")]))
+        self.after(0.0, lambda: self.step(link.peer, [LinkDown(link.far, "closed")]))
+
+    def partition(self, *names: str) -> None:
+        """Cuts these hosts off from all others; links die as by an idle time-out."""
+        for name in names:
+            for other in self.hosts:
+                if other not in names:
+                    self.cut.add(frozenset((name, other)))
+            for number, link in list(self.hosts[name].links.items()):
+                if link.peer.name not in names:
+                    self.drop_link(self.hosts[name], number)
+
+    def heal(self) -> None:
+        self.cut.clear()
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._heap, (max(when, self.now), next(self._order), action))
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        self.at(self.now + delay_s, action)
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self._heap and self._heap[0][0] <= end:
+            self.now, _, action = heapq.heappop(self._heap)
+            action()
+        self.now = end
+
+    # --- local clients --------------------------------------------------------------------------------------------
+
+    def ask(self, host: Host, event: Event) -> Written:
+        """The outcome of a local request. Raises what it was refused with."""
+        self.step(host, [event])
+        outcome = host.replies.pop(event.request)  # type: ignore[union-attr]
+        if isinstance(outcome, MeshnodeError):
+            raise outcome
+        return outcome
+
+    def open(
+        self, host: Host, share: tuple[str, ...] = (), title: str = "Release", attached: tuple[Attachment, ...] = ()
+    ) -> IncidentId:
+        changes = (Change(ChangeKind.SET, field="title", value=title),)
+        request = next(self._numbers)
+        event = OpenIncident(request, "duty officer", "cbrn-e", changes, attached, share_with=share)
+        return self.ask(host, event).incident
+
+    def set(self, host: Host, incident: IncidentId, name: str, value: object) -> Written:
+        return self.change(host, incident, Change(ChangeKind.SET, field=name, value=value))
+
+    def log(self, host: Host, incident: IncidentId, text: str) -> Written:
+        return self.change(host, incident, Change(ChangeKind.LOG, value={"text": text}))
+
+    def change(self, host: Host, incident: IncidentId, *changes: Change) -> Written:
+        return self.ask(host, ChangeIncident(next(self._numbers), incident, f"officer at {host.name}", changes))
+
+    def share(self, host: Host, incident: IncidentId, *nocs: str) -> Written:
+        return self.ask(host, ShareIncident(next(self._numbers), incident, "manager", nocs))
+
+
+def _identity_of(host: Host) -> PeerIdentity:
+    certificate = host.identity.certificate
+    relay = host.settings.relay.enabled
+    return PeerIdentity(host.identity.device, certificate.noc, certificate.name, relay, certificate.bundle)
+
+
+def full_mesh(world: World, *nocs: str) -> list[Host]:
+    """Hosts that all know each other's addresses; links are up after a second."""
+    hosts = [world.add(noc, peers=tuple(f"{other}:1" for other in nocs if other != noc)) for noc in nocs]
+    world.run(3.0)
+    return hosts
