@@ -25,6 +25,7 @@ Source: protocol/wire.cddl and protocol/protocol.md.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -58,6 +59,9 @@ LIST_MAX = 1_000
 ROSTER_RECORDS_MAX = 100
 ROSTER_RECORD_BYTES_MAX = 6_144
 ADDRESS_BYTES_MAX = 255
+
+
+_ADDRESS = re.compile(r"([A-Za-z0-9._-]{1,240}|\[[0-9a-fA-F:.%]{2,60}\]):[0-9]{1,5}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +254,7 @@ def _boolean(value: object) -> bool:
 
 
 def _address(value: object) -> str:
-    if isinstance(value, str) and 3 <= len(value.encode()) <= ADDRESS_BYTES_MAX and value.isprintable():
+    if isinstance(value, str) and len(value.encode()) <= ADDRESS_BYTES_MAX and _ADDRESS.fullmatch(value):
         return value
     raise _malformed("an address is a short text host:port")
 
