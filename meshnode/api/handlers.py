@@ -45,6 +45,7 @@ from meshnode.core.ids import (
     parse_dot_untrusted,
     parse_hex_untrusted,
 )
+from meshnode.core.schema import known_field
 from meshnode.core.views import (
     AttachmentView,
     ConflictView,
@@ -137,23 +138,22 @@ def stream_events(call: Call) -> None:
 
 async def open_incident(call: Call) -> WrittenView:
     request: OpenRequest = call.body
+    if "kind" in request.fields:
+        raise _invalid("the kind is no field here: it stands beside them", "move it", "$.fields.kind")
     changes: list[Change] = []
-    for name, value in request.fields.items():
-        check_value_untrusted(value, f"$.fields.{name}")
-        changes.append(Change(ChangeKind.SET, field=name, value=value))
-    first = len(changes)
-    places = _add_changes(changes, request.changes)
+    places = _add_fields(changes, INCIDENT, None, request.fields, "$.fields")
+    places += _add_changes(changes, request.changes)
     attachments = [_attachment(item) for item in request.attachments]
     written = await call.service.open_incident(
         request.kind, call.operator, changes, attachments, tuple(request.share_with)
     )
-    return _written_view(written, [*range(first), *places])
+    return _written_view(written, places)
 
 
 async def change_incident(call: Call) -> WrittenView:
     request: ChangesRequest = call.body
     if not request.changes and not request.attachments:
-        raise RequestError("invalid-value", "nothing is to be changed", "send changes or attachments", path="$")
+        raise _invalid("nothing is to be changed", "send changes or attachments", "$")
     changes: list[Change] = []
     places = _add_changes(changes, request.changes)
     attachments = [_attachment(item) for item in request.attachments]
@@ -174,15 +174,22 @@ async def share_incident(call: Call) -> WrittenView:
 def _add_changes(changes: list[Change], requests: list[ChangeRequest]) -> list[int]:
     """Appends the core's changes; returns where the first of each request landed."""
     places: list[int] = []
+    registers: set[tuple[str, str | None, str]] = set()
     for index, request in enumerate(requests):
+        path = f"$.changes[{index}]"
+        if isinstance(request, SetChange):
+            register = (request.collection, request.object, request.field)
+            if register in registers:
+                # Both would replace what was there before, and stand against each other as a conflict.
+                raise _invalid("one request sets this field twice", "keep one of the two", path)
+            registers.add(register)
         places.append(len(changes))
-        _add_change(changes, request, f"$.changes[{index}]")
+        _add_change(changes, request, path)
     if len(changes) > CHANGES_MAX:
-        raise RequestError(
-            "invalid-value",
+        raise _invalid(
             f"with the fields of new objects these are {len(changes)} changes; at most {CHANGES_MAX} go together",
             "split the request",
-            path="$.changes",
+            "$.changes",
         )
     return places
 
@@ -192,23 +199,38 @@ def _add_change(changes: list[Change], request: ChangeRequest, path: str) -> Non
         changes.append(Change(ChangeKind.LOG, value=_log_value(request.record)))
     elif isinstance(request, CreateChange):
         # The fields must name their object, so its id is chosen here when the client leaves it open.
-        object_id = ObjectId(secrets.token_bytes(OBJECT_ID_BYTES)) if request.object is None else None
-        object_id = object_id or _object_id(request.object or "")
+        object_id = _object_id(request.object) if request.object else ObjectId(secrets.token_bytes(OBJECT_ID_BYTES))
         changes.append(Change(ChangeKind.CREATE, request.collection, object_id))
-        for name, value in request.fields.items():
-            check_value_untrusted(value, f"{path}.fields.{name}")
-            changes.append(Change(ChangeKind.SET, request.collection, object_id, name, value))
+        _add_fields(changes, request.collection, object_id, request.fields, f"{path}.fields")
     elif isinstance(request, DeleteChange):
         changes.append(Change(ChangeKind.DELETE, request.collection, _object_id(request.object)))
     else:
         changes.append(_field_change(request, path))
 
 
+def _add_fields(
+    changes: list[Change], collection: str, object_id: ObjectId | None, fields: dict[str, Any], path: str
+) -> list[int]:
+    """First values of something new: a register takes the value, a set each element of the list given."""
+    places: list[int] = []
+    for name, value in fields.items():
+        check_value_untrusted(value, f"{path}.{name}")
+        places.append(len(changes))
+        known = known_field(collection, name)
+        if known is None or not known.is_set:
+            changes.append(Change(ChangeKind.SET, collection, object_id, name, value))
+        elif isinstance(value, list) and value:
+            changes += [Change(ChangeKind.ADD, collection, object_id, name, element) for element in value]
+        else:
+            raise _invalid(
+                f"{name} is a set: give a list of its elements", "mend it, or leave it out", f"{path}.{name}"
+            )
+    return places
+
+
 def _field_change(request: SetChange | AddChange | RemoveChange, path: str) -> Change:
     if request.object is None and request.collection != INCIDENT:
-        raise RequestError(
-            "invalid-value", f"an object of {request.collection} must be named", "add object", path=f"{path}.object"
-        )
+        raise _invalid(f"an object of {request.collection} must be named", "add object", f"{path}.object")
     object_id = None if request.object is None else _object_id(request.object)
     check_value_untrusted(request.value, f"{path}.value")
     if isinstance(request, AddChange):
@@ -216,9 +238,13 @@ def _field_change(request: SetChange | AddChange | RemoveChange, path: str) -> C
     replaces = None if request.replaces is None else _dots(request.replaces)
     if isinstance(request, RemoveChange):
         if replaces is None and request.value is None:
-            raise RequestError("invalid-value", "nothing says what to remove", "add value or replaces", path=path)
+            raise _invalid("nothing says what to remove", "add value or replaces", path)
         return Change(ChangeKind.REMOVE, request.collection, object_id, request.field, request.value, replaces)
     return Change(ChangeKind.SET, request.collection, object_id, request.field, request.value, replaces)
+
+
+def _invalid(reason: str, action: str, path: str) -> RequestError:
+    return RequestError("invalid-value", reason, action, path=path)
 
 
 def _log_value(record: LogRecord) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class RemoveChange(msgspec.Struct, tag="remove", tag_field="kind", frozen=True, 
 
 
 class CreateChange(msgspec.Struct, tag="create", tag_field="kind", frozen=True, forbid_unknown_fields=True):
-    """Makes an object, with its first values. Without ``object`` the node chooses the id and tells it."""
+    """Makes an object, with its first values (a set takes a list). Without ``object`` the node chooses the id."""
 
     collection: Name
     object: ObjectText | None = None
@@ -109,7 +109,7 @@ Nocs = Annotated[list[Noc], Meta(max_length=NOCS_MAX)]
 
 
 class OpenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Opens an incident. ``fields`` are first values of the incident itself."""
+    """Opens an incident. ``fields`` are first values of the incident itself; a set takes a list."""
 
     kind: Name
     fields: dict[Name, Any] = {}
@@ -158,7 +158,8 @@ class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WrittenView(msgspec.Struct, frozen=True):
-    """A change is durable at this node. ``ids[i]`` and ``objects[i]`` belong to the i-th change asked for."""
+    """A change is durable at this node. ``ids[i]`` and ``objects[i]`` belong to the i-th change asked for; when an
+    incident is opened, one for each of ``fields`` comes first. Of several that one became, it is the first."""
 
     incident: str
     ids: list[str]
