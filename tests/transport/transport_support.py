@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import trio
 
-from meshnode.core.events import Channel, LinkDown, LinkUp, PeerIdentity, Received
+from meshnode.core.events import LinkDown, LinkUp, PeerIdentity, Received
 from meshnode.core.ids import DeviceId
 from meshnode.core.keys import PUBLIC_KEY_BYTES, SigningKey, verify_untrusted
 from meshnode.errors import UntrustedInputError
 from meshnode.transport.base import Record, Transport
+from meshnode.transport.memory import MemorySettings
 from meshnode.transport.quic import QuicTransport
 from meshnode.transport.quic_settings import QuicSettings
 
@@ -26,6 +27,18 @@ QUICK = QuicSettings(
     round_trip_report_seconds=0.2,
 )
 """Times short enough to wait for, in the proportions of the defaults."""
+
+QUICK_MEMORY = MemorySettings(
+    idle_timeout_seconds=1.5,
+    keepalive_seconds=0.5,
+    connect_timeout_seconds=1.0,
+    hello_timeout_seconds=0.5,
+    round_trip_report_seconds=0.2,
+)
+
+
+def chance(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311  (choices of a test, not secrets)
 
 
 class KeyAuthenticator:
@@ -51,7 +64,7 @@ class KeyAuthenticator:
 
 
 def quic(seed: int, settings: QuicSettings = QUICK, **changes: object) -> QuicTransport:
-    return QuicTransport(replace(settings, **changes), KeyAuthenticator(seed), random.Random(seed))  # type: ignore[arg-type]
+    return QuicTransport(replace(settings, **changes), KeyAuthenticator(seed), chance(seed))  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -91,6 +104,3 @@ async def down(transport: Transport, number: int) -> str:
     record = await wait_for(transport, LinkDown, lambda record: isinstance(record, LinkDown) and record.link == number)
     assert isinstance(record, LinkDown)
     return record.code
-
-
-__all__ = ["QUICK", "Channel", "KeyAuthenticator", "down", "frame", "link", "quic", "running", "wait_for"]
