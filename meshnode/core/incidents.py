@@ -92,8 +92,8 @@ class Incidents:
 
     # --- start ----------------------------------------------------------------------------------------------------
 
-    def load(self) -> None:
-        """Builds every replica from its checkpoint, the journal behind it, and what was waiting."""
+    def load(self, merge: bool) -> None:
+        """Builds every replica from its checkpoint, the journal behind it, and (``merge``) what was waiting."""
         start = self.journal
         behind: dict[IncidentId, int] = {}
         for incident in self._holdings.incidents():
@@ -108,7 +108,7 @@ class Incidents:
             replica.note_package(KeyId(key[16:48]), (LogId(key[48:80]), int.from_bytes(position, "big")))
         self._replay(start, behind)
         for incident, replica in self.replicas.items():
-            if replica.keys:
+            if merge and replica.keys:
                 self._journal(incident, replica.merge_waiting())
 
     def _restore(self, incident: IncidentId, replica: Replica) -> int:

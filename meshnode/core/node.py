@@ -55,6 +55,7 @@ from meshnode.core.roster import Roster
 from meshnode.core.sync import INTERVAL_S, Sync
 from meshnode.errors import LocalFaultError, MeshnodeError, RefusedError, UntrustedInputError
 
+PROBE_NAMESPACE = "probe"
 RING_NAMESPACE = "prekey-ring"
 ROSTER_NAMESPACE = "roster"
 PREKEY_CHECK_S = 600.0
@@ -90,8 +91,13 @@ class Node:
         random_bytes: RandomBytes,
         now: Now,
         sealer: epochs.Sealer = epochs.HPKE_SEALER,
+        read_only: LocalFaultError | None = None,
     ) -> None:
-        """Builds the node from what the store holds. The first step makes durable what had to be written."""
+        """Builds the node from what the store holds. The first step makes durable what had to be written.
+
+        ``read_only`` is why nothing can be made durable at present: then nothing is written or taken in, and
+        everything held is read and served.
+        """
         self.identity = identity
         self.settings = settings
         self.store = store
@@ -106,6 +112,7 @@ class Node:
         self.budgets = Budgets()
         self.picture = Picture()
         self.refusals: dict[str, int] = {}
+        self.read_only = read_only
         self.degraded: dict[str, tuple[str, str, int]] = {}
         """Code -> (reason, what to do, since when in wall milliseconds)."""
         self._interest: dict[int, set[IncidentId]] = {}
@@ -115,8 +122,11 @@ class Node:
         self._journal_told = self.incidents.journal
         self._load_roster()
         self._now = now
-        self._rotate_prekey(now)
-        self.incidents.load()
+        self.incidents.load(merge=read_only is None)
+        if read_only is None:
+            self._rotate_prekey(now)
+        else:
+            self.note_degraded(read_only, now)
 
     # --- the contract ---------------------------------------------------------------------------------------------
 
@@ -137,12 +147,16 @@ class Node:
 
     def next_deadline(self) -> float:
         """Monotonic seconds at which ``step`` wants to be called again. Earlier or twice does no harm."""
-        times = [self._prekey_check_at]
-        for machine in (self.peers, self.gossip, self.sync, self.incidents):
+        machines: list[Any] = [self.peers, self.gossip, self.sync]
+        times = []
+        if self.read_only is None:
+            machines.append(self.incidents)
+            times.append(self._prekey_check_at)
+        for machine in machines:
             due = machine.next_deadline()
             if due is not None:
                 times.append(due)
-        return min(times)
+        return min(times, default=self._now.monotonic_s + PREKEY_CHECK_S)
 
     def stop(self, now: Now) -> Step:
         """The last step of a clean stop: writes checkpoints so that the next start is quick."""
@@ -156,7 +170,7 @@ class Node:
 
     def _handle_deadlines(self) -> None:
         now = self._now.monotonic_s
-        if now >= self._prekey_check_at:
+        if now >= self._prekey_check_at and self.read_only is None:
             self._prekey_check_at = now + PREKEY_CHECK_S
             self._rotate_prekey(self._now)
         for address in self.peers.due_dials(now):
@@ -170,7 +184,7 @@ class Node:
                 self._send(link, wire.Announce(tuple(rows[start : start + wire.LIST_MAX])), droppable=True)
         for link, incident, log in self.gossip.due_grafts(now):
             self._send(link, wire.Graft(incident, log, self._height(incident, log)))
-        for incident, why in self.incidents.handle_deadline(self._now):
+        for incident, why in self.incidents.handle_deadline(self._now) if self.read_only is None else ():
             self._report("epoch-not-renewed", why, incident=incident.hex())
 
     # --- links ----------------------------------------------------------------------------------------------------
@@ -236,7 +250,7 @@ class Node:
             self._refuse(event.link, error.code, error.reason, close=error.code != "message-unknown")
         except LocalFaultError as error:
             self._report(error.code, error.reason, event.link)
-            self._degrade(error)
+            self.note_degraded(error, self._now)
 
     def _on_summary(self, link: int, message: wire.Summary) -> None:
         if message.roster_digest != self.roster.digest():
@@ -284,7 +298,7 @@ class Node:
         try:
             answer = self.holdings.serve(self.store, message)
         except LocalFaultError as error:
-            self._degrade(error)
+            self.note_degraded(error, self._now)
             answer = wire.Lack(message.incident, message.log, message.first)
         self._effects.append(Send(link, Channel.BULK, wire.encode(answer), droppable=False))
 
@@ -295,7 +309,7 @@ class Node:
     def _on_run(self, link: int, message: wire.Run) -> None:
         size_bytes = sum(len(row[1]) + len(row[2] or b"") for row in message.rows)
         asked = self.sync.on_answer(link, message.incident, message.log, message.first, len(message.rows), size_bytes)
-        if not self._has_room(link, message.incident, size_bytes):
+        if self.read_only is not None or not self._has_room(link, message.incident, size_bytes):
             return
         self._interest[link].add(message.incident)
         taken = self.holdings.take_untrusted(message)
@@ -364,7 +378,7 @@ class Node:
             self._effects.append(Send(link, Channel.BULK, wire.encode(wire.RosterRecords(records)), droppable=False))
 
     def _on_roster_records(self, link: int, message: wire.RosterRecords) -> None:
-        for bundle, record in message.records:
+        for bundle, record in message.records if self.read_only is None else ():
             device = self.roster.accept_untrusted(bundle, record)
             if device is None:
                 continue
@@ -448,6 +462,8 @@ class Node:
         """The reply waits for the commit like every effect: what it tells is durable then."""
         outcome: Written | MeshnodeError
         try:
+            if self.read_only is not None:
+                raise self.read_only
             outcome = act()
         except (RefusedError, UntrustedInputError, LocalFaultError) as error:
             outcome = error
@@ -517,8 +533,13 @@ class Node:
         if close:
             self._effects.append(CloseLink(link, code))
 
-    def _degrade(self, error: MeshnodeError) -> None:
-        self.degraded.setdefault(error.code, (error.reason, error.action, self._now.wall_ms))
+    def note_degraded(self, error: MeshnodeError, now: Now) -> None:
+        """Shows a fault of this machine in the status until it is over."""
+        self.degraded.setdefault(error.code, (error.reason, error.action, now.wall_ms))
+
+    def stage_probe(self) -> None:
+        """Something small to commit: does the disk take writes again?"""
+        self._put(PROBE_NAMESPACE, b"", b"")
 
     def _report(self, code: str, reason: str, link: int | None = None, **detail: str) -> None:
         self.refusals[code] = self.refusals.get(code, 0) + 1

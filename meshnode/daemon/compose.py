@@ -1,0 +1,160 @@
+"""The composition root: reads what the node was given, builds the rooms, runs them in one nursery, stops in order.
+
+Start: lock the data directory, read the keys, open the store, build the node, open the sockets, serve. Whatever is
+wrong with this machine (a key file, a port, a disk) is a LocalFaultError before anything is served.
+
+Stop (SIGTERM, SIGINT): the local API takes no more requests and finishes those it has, the loop makes everything
+durable and writes checkpoints, the links say goodbye. ``STOP_GRACE_S`` bounds all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import trio
+
+from meshnode import __version__
+from meshnode.api.server import ApiServer
+from meshnode.api.settings import ApiLimits, ApiSettings, SocketSettings
+from meshnode.api.sockets import Listener, open_listeners
+from meshnode.config import Config
+from meshnode.core.events import AddressFound, Now
+from meshnode.core.hello import LinkAuthenticator
+from meshnode.core.identity import Identity
+from meshnode.core.node import Node, NodeSettings, RelaySettings
+from meshnode.core.peers import DialSettings
+from meshnode.daemon.journal import Reporter, say, set_up
+from meshnode.daemon.loop import Loop
+from meshnode.daemon.service import Service
+from meshnode.errors import LocalFaultError
+from meshnode.storage import keyfiles
+from meshnode.storage.lock import DataDirLock
+from meshnode.storage.sqlite import SqliteLogStore
+from meshnode.transport.quic import QuicTransport
+from meshnode.transport.quic_settings import QuicSettings
+
+STOP_GRACE_S = 5.0
+"""From the signal to the end of the process. systemd waits longer before it kills."""
+STORE_FILE = "meshnode.db"
+
+
+def run(config: Config) -> None:
+    """Runs the node until it is told to stop. Raises LocalFaultError when this machine is at fault."""
+    set_up(config.log.level, config.log.format)
+    with DataDirLock.acquire(config.node.data_dir):
+        identity = _identity(config.node.data_dir)
+        store = SqliteLogStore.open(config.node.data_dir / STORE_FILE)
+        try:
+            trio.run(_serve, config, identity, store)
+        finally:
+            store.close()
+
+
+def _identity(data_dir: Path) -> Identity:
+    read = keyfiles.read_identity(data_dir)
+    return Identity(read.device_key, read.store_key, read.certificate, read.network_root)
+
+
+def _clock() -> Now:
+    return Now(trio.current_time(), int(time.time() * 1000))
+
+
+def _node_settings(config: Config, relay: bool) -> NodeSettings:
+    return NodeSettings(
+        addresses=tuple(address for peer in config.peers for address in peer.addresses),
+        advertise=config.listen.advertise,
+        relay=RelaySettings(relay, config.relay.quota_incident_bytes, config.relay.quota_total_bytes),
+        dial=DialSettings(config.links.redial_min_s, config.links.redial_max_s),
+        anti_entropy_interval_s=config.sync.anti_entropy_interval_s,
+    )
+
+
+def _api_settings(config: Config) -> ApiSettings:
+    read = config.api.read_socket
+    return ApiSettings(
+        change=SocketSettings(str(config.socket), config.api.mode, _group_id(config.api.group)),
+        read=None if read is None else SocketSettings(str(read), config.api.mode, _group_id(config.api.group)),
+        limits=ApiLimits(),
+    )
+
+
+def _group_id(name: str) -> int | None:
+    if not name:
+        return None
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise LocalFaultError(
+            "config-unknown-group", f"api.group: there is no group {name!r}", "create the group or name another"
+        ) from None
+
+
+async def _serve(config: Config, identity: Identity, store: SqliteLogStore) -> None:
+    relay = config.node.relay and identity.certificate.relay
+    # SystemRandom seeds; the choices themselves (back-off, jitter) need no secrecy.
+    rng = random.Random(os.urandom(16))  # noqa: S311
+    settings = _node_settings(config, relay)
+    authenticator = LinkAuthenticator(
+        identity.device_key, identity.certificate.bundle, identity.network_root, relay, time.time
+    )
+    transport = QuicTransport(_quic_settings(config), authenticator, rng)
+    loop = Loop(
+        lambda read_only: Node(identity, settings, store, rng, os.urandom, _clock(), read_only=read_only),
+        store,
+        transport,
+        _clock,
+        Reporter(trio.current_time),
+    )
+    for notice in store.notices():
+        loop.node.note_degraded(notice, _clock())
+        say(notice.code, notice.reason)
+    listeners = open_listeners(_api_settings(config))
+    server = ApiServer(Service(loop, store, transport, _clock), ApiLimits(), loop.count_refusal)
+    async with trio.open_nursery() as nursery:
+        address = await _start_transport(nursery, transport, listeners)
+        await nursery.start(loop.run)
+        nursery.start_soon(server.serve, listeners)
+        if config.discovery.mdns:
+            from meshnode.discovery.mdns import discover
+
+            def found(address: str) -> None:
+                loop.post(AddressFound("mdns", address))
+
+            nursery.start_soon(discover, identity.network_root, address, config.discovery.interface, found)
+        certificate = identity.certificate
+        say("serving", f"{certificate.noc}/{certificate.name} {__version__} on {address}, API {config.socket}")
+        await _wait_for_stop()
+        say("stopping", "asked to stop")
+        with trio.move_on_after(STOP_GRACE_S):
+            server.stop()
+            loop.stop()
+            await loop.stopped.wait()
+        nursery.cancel_scope.cancel()
+    say("stopped", "everything acknowledged is durable")
+
+
+async def _start_transport(nursery: trio.Nursery, transport: QuicTransport, listeners: list[Listener]) -> str:
+    try:
+        address: str = await nursery.start(transport.run)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return address
+
+
+async def _wait_for_stop() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            return
+
+
+def _quic_settings(config: Config) -> QuicSettings:
+    idle_s = config.links.idle_timeout_s
+    return QuicSettings(listen=config.listen.address, idle_timeout_seconds=idle_s, keepalive_seconds=idle_s / 3)

@@ -1,0 +1,309 @@
+"""The effect loop: events in, one step of the node, a commit, effects out. The law "persist, then speak" is kept here.
+
+::
+
+    transport --+                                         +--> worker thread: write(ticket)
+    local API --+--> inbox --> node.step --> groups --> committer --> perform effects, in order
+    discovery --+
+
+* One task (``_decide``) owns the node. It takes whatever has come in, steps once, and never waits for the disk.
+* One task (``_commit``) takes all groups that are waiting, makes what they staged durable in one transaction, and
+  only then performs their effects in order. While it waits for the disk, the next group grows: a group commit that
+  adapts itself to the disk.
+* Effects of a step that staged nothing are performed at once when no group is waiting, else behind it: what a node says
+  may rest on anything it decided before.
+
+When a commit fails, nothing that rests on it was said. The node is thrown away and built again from what is durable;
+it then only reads (``read_only``) until a commit succeeds again (disk full), or until a restart (failed sync: nobody
+knows what reached the disk, so nothing may be acknowledged any more).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from meshnode.core.events import (
+    ChangeIncident,
+    CloseLink,
+    Dial,
+    Effect,
+    Event,
+    JournalGrew,
+    LinkDown,
+    LinkUp,
+    Now,
+    OpenIncident,
+    Reply,
+    Report,
+    Send,
+    ShareIncident,
+    Tick,
+    Written,
+)
+from meshnode.core.node import Node
+from meshnode.core.reading import Reading
+from meshnode.errors import LocalFaultError, MeshnodeError, RefusedError
+from meshnode.storage.ticket import RETRY_CODES, CommittingLogStore
+from meshnode.transport.base import Transport
+
+EVENTS_PER_STEP_MAX = 128
+"""Events of one step. Bounds how long one step holds the loop (catch-up: 128 runs would be too many, so the loop also
+yields after each), and how much one commit carries."""
+INBOX_MAX = 512
+"""Events waiting. When full, the transport waits (its windows close) and local requests are refused as busy."""
+GROUPS_MAX = 64
+"""Steps waiting for the disk. When full, no new event is taken: a slow disk slows writers, not readers."""
+PROBE_INTERVAL_S = 5.0
+"""How often a node whose disk was full tries to commit again."""
+
+NodeFactory = Callable[[LocalFaultError | None], Node]
+"""Builds the node from what is durable; the argument says why it must not write."""
+Clock = Callable[[], Now]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A local request on its way."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    outcome: Written | MeshnodeError | None = None
+
+
+class Loop:
+    """Owns the node, the store's commits and the transport's orders."""
+
+    def __init__(
+        self,
+        make_node: NodeFactory,
+        store: CommittingLogStore,
+        transport: Transport,
+        clock: Clock,
+        report: Callable[[Report], None],
+    ) -> None:
+        self._make_node = make_node
+        self._store = store
+        self._transport = transport
+        self._clock = clock
+        self._report = report
+        self.node = make_node(None)
+        self.reading = Reading(self.node)
+        self.durable_journal = store.applied_last()
+        self._inbox: deque[Event] = deque([Tick()])
+        self._inbox_wake = trio.Event()
+        self._inbox_room = trio.Event()
+        self._groups: deque[tuple[Effect, ...]] = deque()
+        self._groups_wake = trio.Event()
+        self._groups_room = trio.Event()
+        self._committing = False
+        self._idle = trio.Event()
+        self._requests: dict[int, _Waiting] = {}
+        self._request_numbers = 0
+        self._links: dict[int, LinkUp] = {}
+        self._journal_grew = trio.Event()
+        self._stopping = False
+        self.stopped = trio.Event()
+
+    # --- what other tasks call ------------------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Hands an event to the node. Never waits; callers that can flood use :meth:`post_when_room`."""
+        self._inbox.append(event)
+        self._inbox_wake.set()
+
+    async def post_when_room(self, event: Event) -> None:
+        while len(self._inbox) >= INBOX_MAX:
+            self._inbox_room = trio.Event()
+            await self._inbox_room.wait()
+        self.post(event)
+
+    async def request(self, make: Callable[[int], OpenIncident | ChangeIncident | ShareIncident]) -> Written:
+        """Carries out a local request; returns once it is durable. Raises what it was refused with."""
+        if self._stopping:
+            raise RefusedError("stopping", "this node is stopping", "try again when it has started")
+        if len(self._inbox) >= INBOX_MAX:
+            raise RefusedError("busy", "too many requests are waiting", "try again in a moment")
+        self._request_numbers += 1
+        number = self._request_numbers
+        waiting = self._requests[number] = _Waiting()
+        self.post(make(number))
+        try:
+            await waiting.done.wait()
+        finally:
+            self._requests.pop(number, None)
+        if isinstance(waiting.outcome, Written):
+            return waiting.outcome
+        if waiting.outcome is None:
+            raise RefusedError("stopping", "this node is stopping", "look whether the change is there, then try again")
+        raise waiting.outcome
+
+    def count_refusal(self, code: str) -> None:
+        """The local API refused something."""
+        self.node.refusals[code] = self.node.refusals.get(code, 0) + 1
+
+    async def wait_journal(self, after: int) -> None:
+        while self.durable_journal <= after:
+            await self._journal_grew.wait()
+
+    # --- the tasks ------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serves until :meth:`stop` has made everything durable."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen)
+            nursery.start_soon(self._commit)
+            task_status.started()
+            await self._decide()
+            nursery.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Finishes what was taken in, writes checkpoints, then :meth:`run` returns. Idempotent."""
+        self._stopping = True
+        self._inbox_wake.set()
+
+    async def _listen(self) -> None:
+        async for record in self._transport.receive:
+            if isinstance(record, LinkUp):
+                self._links[record.link] = record
+            elif isinstance(record, LinkDown):
+                self._links.pop(record.link, None)
+            if len(self._inbox) >= INBOX_MAX:
+                await self.post_when_room(record)
+            else:
+                self.post(record)
+
+    async def _decide(self) -> None:
+        while not self._stopping or self._inbox:
+            if not self._inbox:
+                self._inbox_wake = trio.Event()
+                delay = self.node.next_deadline() - self._clock().monotonic_s
+                with trio.move_on_after(max(0.0, delay)):
+                    await self._inbox_wake.wait()
+            else:
+                await trio.lowlevel.checkpoint()
+            while len(self._groups) >= GROUPS_MAX:
+                self._groups_room = trio.Event()
+                await self._groups_room.wait()
+            events = [self._inbox.popleft() for _ in range(min(len(self._inbox), EVENTS_PER_STEP_MAX))]
+            self._inbox_room.set()
+            step = self.node.step(events, self._clock())
+            self._submit(step.commit, step.effects)
+        step = self.node.stop(self._clock())
+        self._submit(step.commit, step.effects)
+        while self._groups or self._committing:
+            self._idle = trio.Event()
+            await self._idle.wait()
+        self.stopped.set()
+
+    def _submit(self, commit: bool, effects: tuple[Effect, ...]) -> None:
+        if not commit and not self._groups and not self._committing:
+            self._perform(effects)
+        elif commit or effects:
+            self._groups.append(effects)
+            self._groups_wake.set()
+
+    async def _commit(self) -> None:
+        while True:
+            while not self._groups:
+                self._committing = False
+                self._idle.set()
+                self._groups_wake = trio.Event()
+                await self._groups_wake.wait()
+            self._committing = True
+            groups, self._groups = self._groups, deque()
+            self._groups_room.set()
+            fault = await self._write_staged()
+            if fault is None:
+                for effects in groups:
+                    self._perform(effects)
+            else:
+                self._fail(groups, fault)
+                if fault.code in RETRY_CODES:
+                    await self._wait_for_disk()
+                else:
+                    await self._perform_uncommitted()
+            if self._store.tidy_due():
+                await trio.to_thread.run_sync(self._store.tidy)
+
+    async def _write_staged(self) -> LocalFaultError | None:
+        try:
+            ticket = self._store.begin_commit()
+            if ticket is not None:
+                await trio.to_thread.run_sync(self._store.write, ticket)
+                self._store.end_commit(ticket)
+        except LocalFaultError as fault:
+            return fault
+        return None
+
+    # --- a disk that fails ----------------------------------------------------------------------------------------
+
+    def _fail(self, groups: deque[tuple[Effect, ...]], fault: LocalFaultError) -> None:
+        """Refuses every request that waits for what could not be made durable, and starts again from what is."""
+        waiting = [effect for effects in (*groups, *self._groups) for effect in effects]
+        self._groups.clear()
+        self._groups_room.set()
+        for effect in waiting:
+            if isinstance(effect, Reply):
+                outcome = fault if isinstance(effect.outcome, Written) else effect.outcome
+                self._perform((Reply(effect.request, outcome),))
+        self._store.abandon()
+        self._rebuild(fault)
+        self._report(Report(fault.code, fault.reason))
+
+    def _rebuild(self, read_only: LocalFaultError | None) -> None:
+        """A new node from what is durable, told of the links there are."""
+        self.node = self._make_node(read_only)
+        self.reading = Reading(self.node)
+        for event in self._links.values():
+            self.post(event)
+        self.post(Tick())
+
+    async def _wait_for_disk(self) -> None:
+        """Tries to commit something small now and then; meanwhile refusals and answers to peers go out."""
+        while True:
+            with trio.move_on_after(PROBE_INTERVAL_S):
+                await self._perform_uncommitted()
+            self.node.stage_probe()
+            fault = await self._write_staged()
+            if fault is None:
+                self._rebuild(None)
+                self._report(Report("store-recovered", "the disk takes writes again"))
+                return
+            self._store.abandon()
+
+    async def _perform_uncommitted(self) -> None:
+        """For a node that only reads: its steps stage nothing, so their effects wait for nothing. Ends by cancelling."""
+        while True:
+            while self._groups:
+                self._perform(self._groups.popleft())
+            self._groups_room.set()
+            self._committing = False
+            self._idle.set()
+            self._groups_wake = trio.Event()
+            await self._groups_wake.wait()
+
+    # --- effects --------------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(link, channel, data, droppable):
+                    self._transport.send(link, channel, data, droppable)
+                case Reply(request, outcome):
+                    waiting = self._requests.get(request)
+                    if waiting is not None:
+                        waiting.outcome = outcome
+                        waiting.done.set()
+                case JournalGrew(number):
+                    self.durable_journal = max(self.durable_journal, number)
+                    self._journal_grew.set()
+                    self._journal_grew = trio.Event()
+                case CloseLink(link, code):
+                    self._transport.close(link, code)
+                case Dial(address):
+                    self._transport.dial(address)
+                case Report():
+                    self._report(effect)
