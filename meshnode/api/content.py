@@ -77,6 +77,13 @@ def _object_of_pairs(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     return record
 
 
+def _object_of_text_pairs(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    # msgpack's strict_map_key has refused integers before it built anything; it lets byte strings pass.
+    if any(type(key) is not str for key, _ in pairs):
+        raise _malformed("keys are text")
+    return _object_of_pairs(pairs)
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise _malformed(f"{name} is not JSON")
 
@@ -108,7 +115,7 @@ def decode_msgpack_untrusted(body: bytes) -> Any:
     """Plain data of MessagePack without extensions, text keys only. Raises RequestError only."""
     _scan_msgpack(body)
     try:
-        return msgpack.unpackb(body, object_pairs_hook=_object_of_pairs, strict_map_key=True, raw=False)
+        return msgpack.unpackb(body, object_pairs_hook=_object_of_text_pairs, strict_map_key=True, raw=False)
     except ValueError as error:  # UnicodeDecodeError and all errors of msgpack are ValueErrors
         raise _malformed(str(error)) from None
 
@@ -203,29 +210,33 @@ def split_path(message: str) -> tuple[str, str]:
     return (reason, path.rstrip("`")) if separator else (message, "$")
 
 
-def check_value_untrusted(value: Any, path: str, nesting: int = 0) -> None:
+def check_value_untrusted(value: Any, path: str) -> None:
     """Refuses a free value outside the model. Raises RequestError ``invalid-value`` with the path."""
+    bad = _find_bad(value, 0)
+    if bad is not None:
+        reason, steps = bad
+        raise RequestError("invalid-value", reason, "mend the value named in path", path=path + steps)
+
+
+def _find_bad(value: Any, nesting: int) -> tuple[str, str] | None:
+    """What is wrong inside a value and where. The path is put together on the way out, so good values cost nothing."""
     kind = type(value)
     if kind is str or kind is bool or value is None:
-        return
+        return None
     if kind is int:
-        if not INT_MIN <= value <= INT_MAX:
-            raise _bad_value("integers have at most 64 bits", path)
-    elif kind is float:
-        if not math.isfinite(value):
-            raise _bad_value("the number is not finite", path)
-    elif kind is list or kind is dict:
-        if nesting >= VALUE_NESTING_MAX:
-            raise _bad_value(f"nested deeper than {VALUE_NESTING_MAX}", path)
-        steps = (f".{key[:64]}" for key in value) if kind is dict else (f"[{index}]" for index in range(len(value)))
-        for step, item in zip(steps, value.values() if kind is dict else value, strict=True):
-            check_value_untrusted(item, path + step, nesting + 1)
-    else:
-        raise _bad_value("only null, booleans, numbers, text, lists and objects are values", path)
-
-
-def _bad_value(reason: str, path: str) -> RequestError:
-    return RequestError("invalid-value", reason, "mend the value named in path", path=path)
+        return None if INT_MIN <= value <= INT_MAX else ("integers have at most 64 bits", "")
+    if kind is float:
+        return None if math.isfinite(value) else ("the number is not finite", "")
+    if kind is not list and kind is not dict:
+        return "only null, booleans, numbers, text, lists and objects are values", ""
+    if nesting >= VALUE_NESTING_MAX:
+        return f"nested deeper than {VALUE_NESTING_MAX}", ""
+    for key, item in value.items() if kind is dict else enumerate(value):
+        bad = _find_bad(item, nesting + 1)
+        if bad is not None:
+            reason, steps = bad
+            return reason, (f".{str(key)[:64]}" if kind is dict else f"[{key}]") + steps
+    return None
 
 
 # --- negotiation ------------------------------------------------------------------------------------------------
