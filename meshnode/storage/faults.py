@@ -30,6 +30,9 @@ _ACTIONS = {
     "store-damaged": "stop the node, move the store's files away (keep them for examination) and start again: "
     "it fetches the entries from its peers; or restore a backup",
     "store-failed": "check the disk, its file system and the system log, then restart the node",
+    "store-wal-missing": "nothing now: entries are fetched again from peers; find out who removed the file "
+    "(also said once of a store copied from a running node)",
+    "store-wal-damaged": "nothing now: entries are fetched again from peers; examine the disk",
     "store-unwritable": "let the node's user read and write the data directory and the store's files in it",
     "store-closed": "open the store again",
 }

@@ -28,10 +28,12 @@ class Overlay:
     """Rows found damaged, moved away by the same transaction before it writes anything."""
     mended: list[tuple[int, int | ValueKey]] = field(default_factory=list)
     """(kind, place) of damage that this overlay replaces."""
+    unindexed: list[Row] = field(default_factory=list)
+    """(prefix, place) that the search by hash has lost."""
     bytes: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.seals or self.journal or self.values or self.damage)
+        return bool(self.entries or self.seals or self.journal or self.values)
 
     def add_entry(self, place: int, key_number: int, entry: Entry) -> None:
         self.entries[place] = entry

@@ -32,6 +32,9 @@ POSITION_MASK = (1 << POSITION_BITS) - 1
 ENTRY, SEAL, JOURNAL, VALUE, NAME = 1, 2, 3, 4, 5
 """Kinds of rows: part of each row's hash, and the ``kind`` column of the table of damage."""
 
+DAMAGE_BYTES_MAX = 1 << 18
+"""Kept of one damaged row: the largest entry, written as text."""
+
 _INT64 = struct.Struct(">q")
 _TWO_INT64 = struct.Struct(">qq")
 _NAME_HEAD = struct.Struct(">qqq")
@@ -126,4 +129,4 @@ def entry_of_row(incident: IncidentId, log: LogId, seq: int, key_id: KeyId | Non
 
 def content_of(columns: Iterable[object]) -> bytes:
     """What a damaged row said, for a person who examines it."""
-    return repr(tuple(columns)).encode()
+    return repr(tuple(columns)).encode()[:DAMAGE_BYTES_MAX]

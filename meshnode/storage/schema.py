@@ -11,6 +11,7 @@ program would have written, which leaves no room for triggers or views.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -82,7 +83,8 @@ def prepare(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> Non
         with os.fdopen(descriptor, "rb") as file:
             header = file.read(_HEADER_BYTES)
     except OSError as error:
-        raise fault("store-unwritable", f"{path}: {error.strerror}") from error
+        code = "store-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "store-unwritable"
+        raise fault(code, f"{path}: {error.strerror}") from error
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         raise fault("store-damaged", f"{path} is cut short, or its first bytes are not those of a database")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
@@ -93,7 +95,7 @@ def prepare(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> Non
 
 def _create(path: Path, migrations: Sequence[Sequence[str]]) -> None:
     unborn = path.with_name(path.name + ".new")
-    for leftover in (unborn, wal_path(unborn), wal_path(unborn).with_name(unborn.name + "-shm")):
+    for leftover in (unborn, wal_path(unborn), unborn.with_name(unborn.name + "-shm")):
         leftover.unlink(missing_ok=True)
     os.close(os.open(unborn, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     try:
@@ -102,7 +104,7 @@ def _create(path: Path, migrations: Sequence[Sequence[str]]) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             migrate(connection, migrations)
     except sqlite3.Error as error:
-        raise _unwritable(translate(error, f"creating {path}")) from error
+        raise while_opening(error) from error
     os.rename(unborn, path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -115,39 +117,54 @@ def wal_path(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def connect_writer(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> sqlite3.Connection:
-    """The one connection that writes and checkpoints, on a store that is brought to the newest schema.
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """The one connection that writes and checkpoints. Raises LocalFaultError ``store-*``."""
+    return _connect_with(
+        path,
+        f"PRAGMA cache_size = -{WRITER_CACHE_KIB}",
+        # FULL: a commit is on the disk when COMMIT returns. Checkpoints are called, never a surprise in a commit.
+        "PRAGMA synchronous = FULL",
+        "PRAGMA wal_autocheckpoint = 0",
+        f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}",
+        # Deleted rows (expired keys) are overwritten in the file.
+        "PRAGMA secure_delete = ON",
+    )
 
-    Raises LocalFaultError ``store-too-new``, ``store-foreign``, ``store-damaged``, ``store-unwritable``, ...
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """The connection for reads on the caller's thread. Raises LocalFaultError ``store-*``."""
+    return _connect_with(path, f"PRAGMA cache_size = -{READER_CACHE_KIB}", "PRAGMA query_only = ON")
+
+
+def bring_up_to_date(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Migrate, then refuse tables that are not ours.
+
+    Raises LocalFaultError ``store-too-new``, ``store-damaged``, ``store-unwritable``, ``store-full``.
     """
+    try:
+        migrate(connection, migrations)
+        _check_tables(connection, migrations)
+    except sqlite3.Error as error:
+        raise while_opening(error) from error
+
+
+def while_opening(error: sqlite3.Error) -> LocalFaultError:
+    """While opening, a file that cannot be read or written is the operator's to change, not a failed disk."""
+    translated = translate(error, "opening the store")
+    return fault("store-unwritable", translated.reason) if translated.code == "store-failed" else translated
+
+
+def _connect_with(path: Path, *pragmas: str) -> sqlite3.Connection:
     try:
         connection = _connect(path)
         try:
-            connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
-            # FULL: a commit is on the disk when COMMIT returns. Checkpoints are called, never a surprise in a commit.
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA wal_autocheckpoint = 0")
-            connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
-            # Deleted rows (expired keys) are overwritten in the file.
-            connection.execute("PRAGMA secure_delete = ON")
-            migrate(connection, migrations)
-            _check_tables(connection, migrations)
+            for pragma in pragmas:
+                connection.execute(pragma)
         except BaseException:
             connection.close()
             raise
     except sqlite3.Error as error:
-        raise _unwritable(translate(error, f"opening {path}")) from error
-    return connection
-
-
-def connect_reader(path: Path) -> sqlite3.Connection:
-    """The connection for reads on the caller's thread."""
-    try:
-        connection = _connect(path)
-        connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
-        connection.execute("PRAGMA query_only = ON")
-    except sqlite3.Error as error:
-        raise _unwritable(translate(error, f"opening {path}")) from error
+        raise while_opening(error) from error
     return connection
 
 
@@ -197,8 +214,3 @@ def _check_tables(connection: sqlite3.Connection, migrations: Sequence[Sequence[
         expected = model.execute(query).fetchall()
     if connection.execute(query).fetchall() != expected:
         raise fault("store-damaged", "the tables of the store are not those this program makes")
-
-
-def _unwritable(error: LocalFaultError) -> LocalFaultError:
-    """While opening, a file that cannot be read or written is the operator's to change, not a failed disk."""
-    return fault("store-unwritable", error.reason) if error.code == "store-failed" else error

@@ -42,7 +42,7 @@ class ScrubPosition:
     """Where a scrub goes on: a table, and the key of the last row looked at in it."""
 
     table: int = 0
-    after: tuple[bytes, bytes] | int = 0
+    after: tuple[int] | tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

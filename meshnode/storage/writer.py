@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
+from meshnode.errors import LocalFaultError
+from meshnode.storage import schema, wal
 from meshnode.storage.faults import fault, translate
 from meshnode.storage.overlay import Overlay
 from meshnode.storage.rows import (
@@ -30,6 +33,7 @@ from meshnode.storage.rows import (
     value_check,
 )
 from meshnode.storage.schema import wal_path
+from meshnode.storage.ticket import RETRY_CODES
 
 PAGE_BYTES = 4_096
 TIDY_FRAMES = 2_048
@@ -52,19 +56,46 @@ _DELETE = {
 class Writer:
     """Not safe for two threads at once."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
-        self._files = (path, wal_path(path))
-        self._identities: tuple[tuple[int, int], ...] | None = None
+    def __init__(self, path: Path, migrations: Sequence[Sequence[str]]) -> None:
+        """Open the store for writing. Raises LocalFaultError, see ``schema``."""
+        self._path = path
+        self._wal = wal_path(path)
         self.frames = 0
         """Pages in the WAL that are not in the database file yet, estimated from above."""
+        self.notices: list[LocalFaultError] = []
+        """What was found wrong and did not prevent opening."""
+        try:
+            found = wal.survey(self._wal)
+        except OSError as error:
+            raise fault("store-unwritable", f"{self._wal}: {error.strerror}") from error
+        self._connection = schema.connect_writer(path)
+        try:
+            schema.bring_up_to_date(self._connection, migrations)
+            self._mark_open(found)
+            self._identity = self._identify()
+        except BaseException:
+            self._connection.close()
+            raise
 
-    def mark_open(self) -> bool:
-        """Note that a node has the store open, and that in the database file itself. True if it was so already."""
-        was_open = bool(self._execute("SELECT open FROM mark")[0][0])
-        self._execute("UPDATE mark SET open = 1")
-        self.tidy()
-        return was_open
+    def _mark_open(self, found: wal.WalSurvey) -> None:
+        """Note in the database file that a node has the store open; see ``wal`` for what that is good for."""
+        try:
+            frames = self._checkpoint()
+            if found.has_lost_commits(frames):
+                self._notice("store-wal-damaged", f"the write-ahead log is damaged behind its page {frames}")
+            if self._execute("SELECT open FROM mark")[0][0] and found.bytes == 0:
+                self._notice("store-wal-missing", "the node was not shut down and its write-ahead log is gone")
+            self._execute("UPDATE mark SET open = 1")
+            self._checkpoint()
+            wal.reserve(self._wal, TIDY_FRAMES * (PAGE_BYTES + wal.FRAME_HEADER_BYTES))
+        except LocalFaultError as error:
+            # A full disk is no reason not to read.
+            if error.code not in RETRY_CODES:
+                raise
+            self.notices.append(error)
+
+    def _notice(self, code: str, reason: str) -> None:
+        self.notices.append(fault(code, f"{reason}; the newest commits may be lost"))
 
     def write(self, overlay: Overlay) -> None:
         """One transaction. Raises LocalFaultError, and then nothing of the overlay is in the store."""
@@ -79,13 +110,19 @@ class Writer:
         except BaseException:
             self._roll_back()
             raise
-        self._check_files()
+        self._check_file(self._wal)
         self.frames += _COMMIT_FRAMES + len(overlay.entry_rows) + overlay.bytes // PAGE_BYTES
 
     def tidy(self) -> None:
-        """Checkpoint what no reader needs any more. Raises LocalFaultError; commits are durable all the same."""
+        """Checkpoint. Raises LocalFaultError; commits are durable all the same."""
+        self._checkpoint()
+        self._check_file(self._path)
+
+    def _checkpoint(self) -> int:
+        """Move what no reader needs any more into the database file; the number of frames the WAL had."""
         busy, frames, moved = self._execute("PRAGMA wal_checkpoint(PASSIVE)")[0]
         self.frames = 0 if busy == 0 and frames == moved else max(frames - moved, 0)
+        return frames
 
     def close(self, *, failed: bool) -> None:
         try:
@@ -123,6 +160,8 @@ class Writer:
             )
         for namespace, values in overlay.values.items():
             self._put(namespace.encode(), values)
+        if overlay.unindexed:
+            connection.executemany("INSERT OR REPLACE INTO entry_by_hash VALUES (?, ?)", overlay.unindexed)
         for kind, place in overlay.mended:
             connection.execute("DELETE FROM damaged WHERE kind = ? AND place = ?", (kind, encode_place(place)))
 
@@ -159,13 +198,18 @@ class Writer:
             except sqlite3.Error:
                 self._connection.close()
 
-    def _check_files(self) -> None:
-        """A file removed or replaced under a running node takes commits nobody will find again: stop there."""
+    def _check_file(self, path: Path) -> None:
+        """A file removed or replaced under a running node takes commits that nobody will find again: stop there."""
         try:
-            found = tuple((status.st_dev, status.st_ino) for status in map(os.stat, self._files))
+            found = os.stat(path)
         except OSError as error:
-            raise fault("store-failed", f"a file of the store is gone: {error.filename}") from error
-        if self._identities is None:
-            self._identities = found
-        elif found != self._identities:
-            raise fault("store-failed", f"the files of {self._files[0]} were replaced under the running node")
+            raise fault("store-failed", f"{path} was removed under the running node") from error
+        if (found.st_dev, found.st_ino) != self._identity[path]:
+            raise fault("store-failed", f"{path} was replaced under the running node")
+
+    def _identify(self) -> dict[Path, tuple[int, int]]:
+        try:
+            found = {path: os.stat(path) for path in (self._path, self._wal)}
+        except OSError as error:
+            raise fault("store-unwritable", f"{error.filename}: {error.strerror}") from error
+        return {path: (status.st_dev, status.st_ino) for path, status in found.items()}

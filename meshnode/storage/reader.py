@@ -1,0 +1,215 @@
+"""Rows that are durable, each checked against its hash before anybody sees it (I11).
+
+One connection, short queries, on the caller's thread. A row that does not match is entered in the ledger of damage and
+answered as None; whether that is told to a reader at once is for the store to say. Rows that an overlay replaces must
+not be looked at here: the old row on disk may be damaged while the new one is on its way.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from meshnode.core.ids import EntryHash, IncidentId
+from meshnode.core.log import Entry
+from meshnode.storage.catalog import Catalog, LogState
+from meshnode.storage.damage import DamageLedger, row_damaged
+from meshnode.storage.faults import translate
+from meshnode.storage.rows import (
+    ENTRY,
+    JOURNAL,
+    NAME,
+    POSITION_MASK,
+    SEAL,
+    VALUE,
+    Damage,
+    Row,
+    content_of,
+    decode_place,
+    entry_of_row,
+    first_place,
+    hash_prefix,
+    journal_check,
+    last_place,
+    seal_check,
+    value_check,
+)
+
+_SELECT_ENTRIES = "SELECT place, key, prefix, previous, package, sealed FROM entry WHERE place BETWEEN ? AND ?"
+_SELECT_LAST_ENTRY = f"{_SELECT_ENTRIES} ORDER BY place DESC LIMIT 1"
+_SELECT_BY_HASH = (
+    "SELECT by_hash.place, key, entry.prefix, previous, package, sealed FROM entry_by_hash AS by_hash "
+    "LEFT JOIN entry ON entry.place = by_hash.place WHERE by_hash.prefix = ?"
+)
+_SELECT_SEALS = 'SELECT place, signature, "check" FROM seal WHERE place BETWEEN ? AND ?'
+_SELECT_LAST_SEAL = f"{_SELECT_SEALS} ORDER BY place DESC LIMIT 1"
+_SELECT_JOURNAL = 'SELECT number, place, "check" FROM journal WHERE number > ? ORDER BY number LIMIT ?'
+_SELECT_LAST_JOURNAL = 'SELECT number, place, "check" FROM journal WHERE number <= ? ORDER BY number DESC LIMIT 1'
+_SELECT_VALUE = 'SELECT key, value, "check" FROM value WHERE namespace = ? AND key = ?'
+_SELECT_VALUES = 'SELECT key, value, "check" FROM value WHERE namespace = ?'
+
+_INT64_MAX = (1 << 63) - 1
+
+
+class Reader:
+    def __init__(self, connection: sqlite3.Connection, catalog: Catalog, ledger: DamageLedger) -> None:
+        self._connection = connection
+        self._catalog = catalog
+        self._ledger = ledger
+
+    def load(self) -> None:
+        """Fill the ledger with damage found earlier, and the catalog with names."""
+        for kind, data in self.rows("SELECT kind, place FROM damaged"):
+            try:
+                self._ledger.note_earlier(kind, decode_place(kind, data))
+            except (KeyError, TypeError, ValueError):
+                self._ledger.count += 1
+        for damage in self._catalog.load(self.rows("SELECT * FROM name"), lost=len(self._ledger.known(NAME))):
+            self.quarantine(damage)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def rows(self, query: str, *parameters: object) -> list[Row]:
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise translate(error, "reading the store") from error
+
+    def quarantine(self, damage: Damage) -> None:
+        self._ledger.add(damage)
+        if damage.kind in (ENTRY, SEAL) and isinstance(damage.place, int):
+            state = self._catalog.state_at(damage.place)
+            if state is not None:
+                state.head_known = False
+                if damage.kind == ENTRY:
+                    state.holes.add(damage.place & POSITION_MASK)
+
+    # --- entries ------------------------------------------------------------------------------------------------
+
+    def entry(self, state: LogState, place: int) -> Entry | None:
+        """The entry that must stand there; None when it is damaged or missing, which is a hole from now on."""
+        rows = self.rows(_SELECT_ENTRIES, place, place)
+        return self.checked_entry(state, place, rows[0] if rows else None)
+
+    def entries(self, low: int, high: int) -> dict[int, Row]:
+        """Rows by place, not checked yet: some may be replaced by an overlay."""
+        return {row[0]: row for row in self.rows(_SELECT_ENTRIES, low, high)}
+
+    def checked_entry(self, state: LogState, place: int, row: Row | None) -> Entry | None:
+        """The same as ``entry``, of a row already read."""
+        entry = None
+        if row is not None:
+            key_id = self._catalog.key_of_number.get(row[1])
+            entry = entry_of_row(state.incident, state.log, place & POSITION_MASK, key_id, row[2:])
+        if entry is None:
+            self.quarantine(Damage(ENTRY, place, content_of(row or ())))
+        return entry
+
+    def find(self, incident: IncidentId, entry_hash: EntryHash) -> Entry | None:
+        """The entry with this hash. Raises ``store-row-damaged`` when it may be one that is damaged."""
+        for row in self.rows(_SELECT_BY_HASH, hash_prefix(entry_hash)):
+            state = self._catalog.state_at(row[0])
+            if state is None or state.incident != incident or self._ledger.has(ENTRY, row[0]):
+                continue
+            entry = self.checked_entry(state, row[0], row)
+            if entry is None:
+                raise row_damaged(ENTRY, f"{state.log.hex()}.{row[0] & POSITION_MASK}")
+            if entry.hash == entry_hash:
+                return entry
+        return None
+
+    def load_log(self, state: LogState) -> None:
+        """Find the last good entry. A damaged row at the end is quarantined: its position cannot be trusted."""
+        low, high = first_place(state.number), last_place(state.number)
+        while rows := self.rows(_SELECT_LAST_ENTRY, low + 1, high):
+            high = rows[0][0]
+            if not self._ledger.has(ENTRY, high) and self.checked_entry(state, high, rows[0]) is not None:
+                break
+            high -= 1
+        state.top = high - low if rows else 0
+        known = self._ledger.known(ENTRY)
+        state.holes = {place - low for place in known if isinstance(place, int) and low < place <= low + state.top}
+        state.loaded = True
+        state.head_known = False
+
+    # --- seals, journal, values -----------------------------------------------------------------------------------
+
+    def seals(self, low: int, high: int, overlaid: dict[int, bytes]) -> dict[int, bytes]:
+        """Signatures by place, without those overlaid. Raises ``store-row-damaged``."""
+        found: dict[int, bytes] = {}
+        for row in self.rows(_SELECT_SEALS, low, high):
+            if row[0] in overlaid:
+                continue
+            if is_seal(row):
+                found[row[0]] = row[1]
+            elif not self._ledger.has(SEAL, row[0]):
+                self.quarantine(Damage(SEAL, row[0], content_of(row)))
+                raise row_damaged(SEAL, f"position {row[0] & POSITION_MASK}")
+        return found
+
+    def last_seal(self, low: int, high: int) -> int:
+        """The highest place above ``low`` and up to ``high`` with a good seal; ``low`` when there is none."""
+        while rows := self.rows(_SELECT_LAST_SEAL, low + 1, high):
+            high = rows[0][0]
+            if is_seal(rows[0]):
+                return high
+            if not self._ledger.has(SEAL, high):
+                self.quarantine(Damage(SEAL, high, content_of(rows[0])))
+            high -= 1
+        return low
+
+    def journal(self, number: int, limit: int) -> dict[int, Row]:
+        """Rows above a number, not checked yet."""
+        return {row[0]: row for row in self.rows(_SELECT_JOURNAL, number, limit)}
+
+    def journal_last(self) -> int:
+        below = _INT64_MAX
+        while rows := self.rows(_SELECT_LAST_JOURNAL, below):
+            number, place, check = rows[0]
+            if journal_check(number, place) == check:
+                return int(number)
+            if not self._ledger.has(JOURNAL, number):
+                self.quarantine(Damage(JOURNAL, number, content_of(rows[0])))
+            below = number - 1
+        return 0
+
+    def value(self, namespace: bytes, key: bytes) -> bytes | None:
+        """Raises ``store-row-damaged``, once."""
+        rows = self.rows(_SELECT_VALUE, namespace, key)
+        return self._checked_value(namespace, rows[0]) if rows else None
+
+    def values(self, namespace: bytes, overlaid: dict[bytes, bytes | None]) -> dict[bytes, bytes]:
+        """Values by key, without those overlaid. Raises ``store-row-damaged``, once for each damaged row."""
+        found: dict[bytes, bytes] = {}
+        for row in self.rows(_SELECT_VALUES, namespace):
+            if row[0] not in overlaid:
+                value = self._checked_value(namespace, row)
+                if value is not None:
+                    found[row[0]] = value
+        return found
+
+    def _checked_value(self, namespace: bytes, row: Row) -> bytes | None:
+        key, value, check = row
+        if is_value((namespace, key, value, check)):
+            return bytes(value)
+        if not self._ledger.has(VALUE, (namespace, key)):
+            self.quarantine(Damage(VALUE, (namespace, key), content_of(row)))
+            raise row_damaged(VALUE, f"{namespace!r}, {key!r}")
+        return None
+
+
+def is_seal(row: Row) -> bool:
+    """A row of _SELECT_SEALS is what was written. A flipped bit can change a column's type."""
+    place, signature, check = row
+    return isinstance(signature, bytes) and seal_check(place, signature) == check
+
+
+def is_value(row: Row) -> bool:
+    """A row (namespace, key, value, check) is what was written."""
+    namespace, key, value, check = row
+    return (
+        isinstance(namespace, bytes)
+        and isinstance(key, bytes)
+        and isinstance(value, bytes)
+        and value_check((namespace, key), value) == check
+    )
