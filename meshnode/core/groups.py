@@ -301,6 +301,11 @@ class Group:
                 return True
         return False
 
+    def holders(self, key_id: KeyId) -> frozenset[DeviceId]:
+        """Devices that an epoch with this key was sealed to. For the key of now that is everybody who holds it."""
+        indices = self._epochs_by_key.get(key_id, ())
+        return frozenset().union(*(self._epochs[index].recipients for index in indices))
+
     def rank(self, me: DeviceId) -> int:
         """Place in line for making a new epoch, by seniority among those who may; behind them all for others."""
         able = [member.device for member in self.members() if member.role >= Role.WRITER]

@@ -24,6 +24,10 @@ def device(name: str) -> DeviceId:
     return DeviceId(hashlib.sha256(name.encode()).digest())
 
 
+def log_id(author: DeviceId, name: str) -> LogId:
+    return LogId(hashlib.sha256(b"log " + author + name.encode()).digest())
+
+
 def epoch_key(name: str) -> bytes:
     return hashlib.sha256(b"key " + name.encode()).digest()
 
@@ -82,9 +86,9 @@ class Record:
         log: str = "",
     ) -> Position:
         """One entry. With ``recipients`` it starts an epoch with ``key``, whose body carries these keys."""
-        log_id = LogId(hashlib.sha256(b"log " + author + log.encode()).digest())
-        seq = 1 + sum(position[0] == log_id for position in self.items)
-        before = [(log_id, seq - 1)] if seq > 1 else []
+        own = log_id(author, log)
+        seq = 1 + sum(position[0] == own for position in self.items)
+        before = [(own, seq - 1)] if seq > 1 else []
         body = None
         if recipients is not None:
             assert key is not None
@@ -94,7 +98,7 @@ class Record:
             )
             under = key_id(key)
             self.keys[under] = key
-        position = (log_id, seq)
+        position = (own, seq)
         self.items[position] = Item(position, author, self.closed([*parents, *before]), tuple(acts), body, under)
         return position
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from meshnode.core import codec, groups
 from meshnode.core.acts import MEMBERS_MAX
+from meshnode.core.causal import CausalGraph
 from meshnode.core.epochs import EPOCH_PARENTS_MAX, EpochBody, key_id
 from meshnode.core.groups import Group, Role, add_act, create_act
 from meshnode.core.ids import DeviceId, IncidentId, KeyId
@@ -454,6 +455,16 @@ def test_an_entry_may_use_a_key_only_after_seeing_an_epoch_that_starts_it():
     assert not group.key_started(FIRST, [])
 
 
+def test_the_holders_of_a_key_are_those_any_epoch_sealed_it_to():
+    record = Record()
+    first = record.create(B)
+    record.write(A, [first], [add_act(writers(C))], [A, B, C], epoch_key("second"), [FIRST])
+    group, _ = record.group()
+    assert group.holders(FIRST) == {A, B}
+    assert group.holders(SECOND) == {A, B, C}
+    assert group.holders(THIRD) == frozenset()
+
+
 def test_the_rank_is_the_place_by_seniority_among_those_who_may_write():
     record = Record()
     rows = lines((A, Role.MANAGER), (C, Role.READER), (B, Role.WRITER))
@@ -537,6 +548,19 @@ def test_any_causal_order_gives_the_same_members_verdicts_and_write_key(seed: in
     other, verdicts = record.group(record.causal_order(random.Random(shuffle)))
     assert verdicts == as_written
     assert outcome(record, other) == outcome(record, written)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 14), st.integers(0, 2**32))
+def test_the_causal_graph_of_a_replica_gives_the_same_as_the_plain_record(seed: int, size: int, shuffle: int):
+    record = random_record(seed, size)
+    graph = CausalGraph()
+    group = Group(record.incident, graph)
+    for position in record.causal_order(random.Random(shuffle)):
+        others = [earlier for earlier in sorted(record.items[position].past) if earlier[0] != position[0]]
+        graph.add(*position, others, 0)
+        record.merge(group, position)
+    assert outcome(record, group) == outcome(record, record.group()[0])
 
 
 @settings(max_examples=60, deadline=None)
