@@ -23,10 +23,10 @@ from meshnode.core.ids import OBJECT_ID_BYTES, ObjectId
 from meshnode.core.schema import FIELDS, KINDS
 from meshnode.interchange.cap_rules import POINT_RADIUS_KM, Alert, Area, Info, Named, Resource
 from meshnode.interchange.cap_shapes import (
+    CIRCLE_CORNERS,
     Circle,
     Position,
     Ring,
-    Rings,
     bounding_box,
     circle_rings,
     geojson,
@@ -191,7 +191,7 @@ class _Mapping:
 
     def location(self, area: Area, info_id: ObjectId | None) -> None:
         """An object of ``locations`` for the area, and one more for each circle after its first."""
-        if info_id is None or len(self.changes) >= CHANGES_MAX:
+        if info_id is None or self._left_out["locations"]:
             self._left_out["locations"] += 1
             return
         fields = self._new_object("locations")
@@ -298,7 +298,7 @@ class _Fields:
                 "digest": resource.digest,
             }
             record: dict[str, Any] = {
-                key: self._cut(key, text, MAP_TEXT_BYTES_MAX) for key, text in texts.items() if text
+                key: self._cut(f"resource {key}", text, MAP_TEXT_BYTES_MAX) for key, text in texts.items() if text
             }
             if resource.size.isascii() and resource.size.isdecimal() and len(resource.size) <= 15:
                 record["size"] = int(resource.size)
@@ -346,15 +346,13 @@ class _Fields:
 
 def _shapes(areas: list[Area]) -> tuple[list[Ring], list[Position], list[str]]:
     """Every distinct ring and point of the areas, and remarks about how they were drawn."""
-    drawn: list[Rings] = []
-    points: dict[Position, None] = {}
-    for area in areas:
-        drawn += [polygon_rings(polygon) for polygon in area.polygons]
-        for circle in area.circles:
-            if circle.radius_km < POINT_RADIUS_KM:
-                points[circle.center] = None
-            else:
-                drawn.append(circle_rings(circle))
+    circles = dict.fromkeys(circle for area in areas for circle in area.circles)
+    points = dict.fromkeys(circle.center for circle in circles if circle.radius_km < POINT_RADIUS_KM)
+    wide = [circle for circle in circles if circle.radius_km >= POINT_RADIUS_KM]
+    fitting = (corners for corners in CIRCLE_CORNERS if len(wide) * (corners + 1) <= POSITIONS_MAX)
+    corners = next(fitting, CIRCLE_CORNERS[-1])
+    drawn = [polygon_rings(polygon) for area in areas for polygon in area.polygons]
+    drawn += [circle_rings(circle, corners) for circle in wide]
     rings = dict.fromkeys(ring for shape in drawn for ring in shape.rings)
     remarks = dict.fromkeys(shape.remark for shape in drawn if shape.remark)
     return list(rings), list(points), list(remarks)

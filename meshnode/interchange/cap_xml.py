@@ -220,7 +220,7 @@ def _clip(text: str) -> str:
     return quote(text)[1:-1]
 
 
-_NAMES = re.compile(r"\{[^}]*\}")
+_NAMES = re.compile(r"\{[a-z]+:[^}' ]*\}")
 _SUBJECT = re.compile(r"\AElement '(?:\{[^}]*\})?([^']*)'(?:, attribute '(?:\{[^}]*\})?([^']*)')?: ?(.*)\Z", re.DOTALL)
 _VALUE = re.compile(r"'(.*)' is not ", re.DOTALL)
 _LEXICAL = {
