@@ -76,7 +76,8 @@ class Issued:
     relay: bool
     not_before_s: int
     not_after_s: int
-    serial: int
+    serial: str
+    """16 hexadecimal digits; zeros for a NOC. Text, because JSON readers round numbers of 64 bits."""
 
 
 # --- the three acts ---------------------------------------------------------------------------------------------
@@ -145,6 +146,8 @@ def certify(
         raise RefusedError("bad-days", f"{days} days is outside 1 to {DAYS_MAX}", "give a sensible number of days")
     dates = int(now_s), int(now_s) + days * DAY_S
     if about.kind == NETWORK:
+        if relay:
+            raise RefusedError("relay-not-for-nocs", "only a device can be a relay", "leave out --relay")
         issued, label, data = _certify_noc(directory, about, request_file, dates, replace, passphrase)
     else:
         issued, label, data = _certify_device(directory, about, request_file, dates, relay, replace, passphrase)
@@ -226,7 +229,7 @@ def _certify_noc(
 ) -> tuple[Issued, str, bytes]:
     data = keyfiles.read_handed_in(request_file, NOC_REQUEST_LABEL)
     request = certificates.read_noc_request_untrusted(data)
-    record = Issued(request.noc, request.noc_root.hex(), False, *dates, serial=0)
+    record = Issued(request.noc, request.noc_root.hex(), False, *dates, serial=f"{0:016x}")
     _demand_new(directory, record, replace)
     root = _read_root(directory, about, passphrase)
     return record, NOC_CERTIFICATE_LABEL, certificates.make_noc_certificate(root, request, *dates)
@@ -256,7 +259,7 @@ def _certify_device(
             f"have {directory / NOC_REQUEST_FILE} certified, then: meshnode authority accept",
         )
     serial = int.from_bytes(secrets.token_bytes(8), "big")
-    record = Issued(f"{request.noc}/{request.name}", request.device.hex(), relay, *dates, serial=serial)
+    record = Issued(f"{request.noc}/{request.name}", request.device.hex(), relay, *dates, serial=f"{serial:016x}")
     _demand_new(directory, record, replace)
     noc_certificate = keyfiles.read(directory / NOC_CERTIFICATE_FILE, NOC_CERTIFICATE_LABEL, private=False)
     root = _read_root(directory, about, passphrase)

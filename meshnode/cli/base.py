@@ -27,7 +27,7 @@ EXIT_CODES = {
     0: "done",
     EXIT_REFUSED: "refused, by the daemon or by an authority; nothing changed",
     EXIT_USAGE: "the command line is wrong",
-    EXIT_UNREACHABLE: "the daemon cannot be reached",
+    EXIT_UNREACHABLE: "the daemon gave no answer; the reason says whether something may have changed",
     EXIT_LOCAL_FAULT: "this machine is at fault: configuration, key, file, disk, address in use",
     EXIT_BAD_INPUT: "a file that was handed in is bad: a CAP alert, a request, a certificate",
     EXIT_BUG: "a mistake in this program; please report the traceback",
@@ -37,25 +37,21 @@ EXIT_CODES = {
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class UnreachableError(LocalFaultError):
-    """There is no daemon at the socket, or it does not speak."""
-
-
-class DaemonRefusedError(RefusedError):
-    """The daemon said no, whatever its reason."""
+NO_ANSWER_CODES = ("daemon-unreachable", "daemon-timeout", "answer-lost", "answer-not-understood")
+"""Of the client: nobody answered, or not in a way that tells whether anything was done."""
 
 
 def exit_code_of(error: MeshnodeError) -> int:
     """The exit code of each kind of error; the table is in docs/cli.md."""
     match error:
-        case UnreachableError():
-            return EXIT_UNREACHABLE
         case RefusedError():
             return EXIT_REFUSED
         case UntrustedInputError():
             return EXIT_BAD_INPUT
-        case _:
+        case LocalFaultError():
             return EXIT_LOCAL_FAULT
+        case _:  # an ApiError of meshnode.client, which is not imported for its name's sake
+            return EXIT_UNREACHABLE if error.code in NO_ANSWER_CODES else EXIT_REFUSED
 
 
 class LazyGroup(click.Group):
@@ -103,7 +99,7 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             _end_usage(error, as_json)
         except MeshnodeError as error:
-            output.error(error.code, error.reason, error.action, as_json)
+            output.error(error.code, error.reason, error.action, as_json, path=getattr(error, "path", ""))
             sys.exit(exit_code_of(error))
         except (click.Abort, KeyboardInterrupt):
             sys.exit(EXIT_INTERRUPTED)
@@ -145,7 +141,3 @@ def _version_option() -> click.Option:
 def json_option(command: F) -> F:
     """``--json``: one JSON value on standard output; errors as one JSON object on standard error."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")(command)
-
-
-def file_argument(name: str) -> Callable[[F], F]:
-    return click.argument(name, type=click.Path(path_type=str))

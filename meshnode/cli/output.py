@@ -11,6 +11,7 @@ import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 import click
@@ -45,10 +46,11 @@ def json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=_plain).translate(_JSON_HARMFUL)
 
 
-def error(code: str, reason: str, action: str, json_wanted: bool) -> None:
-    """The one form of every error, on standard error."""
+def error(code: str, reason: str, action: str, json_wanted: bool, path: str = "") -> None:
+    """The one form of every error, on standard error. ``path`` says which value of a request it is about."""
     if json_wanted:
-        click.echo(json_text({"error": {"code": code, "reason": reason, "action": action}}), err=True)
+        said = {"code": code, "reason": reason, "action": action} | ({"path": path} if path else {})
+        click.echo(json_text({"error": said}), err=True)
         return
     click.echo(f"error: {code}: {harmless(reason)}", err=True)
     if action:
@@ -63,7 +65,7 @@ def warning(text: str) -> None:
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Aligned columns. Numbers stand on the right; the last column is not cut."""
     texts = [[_cell(value, last=at == len(heads) - 1) for at, value in enumerate(row)] for row in rows]
-    right = [all(isinstance(row[at], (int, float)) or row[at] is None for row in rows) for at in range(len(heads))]
+    right = [all(type(row[at]) in (int, float, NoneType) for row in rows) for at in range(len(heads))]
     widths = [max([_width(head), *(_width(row[at]) for row in texts)]) for at, head in enumerate(heads)]
     for row in [list(heads), *texts]:
         cells = [_pad(cell, widths[at], right[at] and bool(rows)) for at, cell in enumerate(row)]

@@ -1,0 +1,133 @@
+"""``meshnode incident open``: by hand, or from a CAP 1.2 alert.
+
+The alert is read here, in the client: the daemon sees typed changes only. A large alert takes more than one request:
+the first opens the incident and carries the original, the others add to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meshnode.cli import output
+from meshnode.cli.connection import client_command
+from meshnode.cli.incident_write import split_nocs
+from meshnode.cli.values import parse_assignment
+from meshnode.errors import LocalFaultError, MeshnodeError
+
+if TYPE_CHECKING:
+    from meshnode.api.records import AttachmentRequest, ChangeRequest
+    from meshnode.client import Client
+    from meshnode.core.events import Change
+    from meshnode.interchange.cap import CapIncident
+
+BATCH_CHANGES_MAX = 192
+"""Changes of an alert in one request: the daemon takes 256, and the first one also carries what was given by hand."""
+CAP_READ_BYTES_MAX = 1024 * 1024 + 1
+"""One more than the reader of CAP takes, so that it can say that a file is too large."""
+
+
+@click.command("open")
+@click.option("--cap", type=click.Path(path_type=Path), metavar="FILE", help="CAP 1.2 alert to begin with.")
+@click.option("--kind", metavar="KIND", help="man-hunt, public-protection, cbrn-e or other; a CAP alert suggests one.")
+@click.option("--title", metavar="TEXT", help="What people will call it; a CAP alert suggests one.")
+@click.option(
+    "--field", "fields", multiple=True, metavar="FIELD=VALUE", help="Further first values; FIELD+=VALUE in sets."
+)
+@click.option("--share", "share_with", multiple=True, metavar="NOC,NOC", help="NOCs that become members at once.")
+@click.option("--language", default="en", show_default=True, help="Preferred language of the alert's title.")
+@client_command(writes=True)
+def open_command(
+    client: Client,
+    cap: Path | None,
+    kind: str | None,
+    title: str | None,
+    fields: tuple[str, ...],
+    share_with: tuple[str, ...],
+    language: str,
+    as_json: bool,
+) -> None:
+    """Open an incident, from a CAP alert or by hand."""
+    alert = _read_cap(cap, language) if cap is not None else None
+    chosen_kind = kind or (alert.kind if alert else None)
+    if chosen_kind is None:
+        raise click.UsageError("give --kind, or an alert with --cap")
+    if title is None and alert is None:
+        raise click.UsageError("give --title, or an alert with --cap")
+    by_hand = _changes_by_hand(title, fields)
+    replaced = {change.field for change in by_hand}
+    batches, attachments = _from_alert(alert, replaced) if alert else ([], [])
+    first = by_hand + (batches[0] if batches else [])
+    written = client.open_incident(
+        chosen_kind, changes=first, attachments=attachments, share_with=split_nocs(share_with)
+    )
+    try:
+        for batch in filter(None, batches[1:]):
+            client.change(written.incident, batch)
+    except MeshnodeError:
+        output.warning(f"incident {written.incident} is open, but holds only a part of the alert; the file is attached")
+        raise
+    notes = list(alert.notes) if alert else []
+    if as_json:
+        output.as_json({"incident": written.incident, "kind": chosen_kind, "notes": notes})
+        return
+    for note in notes:
+        output.warning(note)
+    output.line(f"opened {written.incident}")
+
+
+def _changes_by_hand(title: str | None, fields: Sequence[str]) -> list[Any]:
+    from meshnode.api.records import AddChange, SetChange
+
+    assignments = [parse_assignment("incident", text) for text in fields]
+    changes: list[Any] = [] if title is None else [SetChange("title", title)]
+    for item in assignments:
+        changes.append(AddChange(item.field, item.value) if item.to_set else SetChange(item.field, item.value))
+    return changes
+
+
+def _read_cap(path: Path, language: str) -> CapIncident:
+    from meshnode.interchange.cap import read_cap_untrusted
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(CAP_READ_BYTES_MAX)
+    except OSError as error:
+        raise LocalFaultError("file-unreadable", f"{path}: {error.strerror}", "check the path and its mode") from None
+    return read_cap_untrusted(data, path.name, language=language)
+
+
+def _from_alert(alert: CapIncident, replaced: set[str]) -> tuple[list[list[ChangeRequest]], list[AttachmentRequest]]:
+    """The alert's changes as requests in batches, without the incident's fields that were given by hand."""
+    from meshnode.api.records import AttachmentRequest
+
+    batches = [
+        [_request(change) for change in batch if change.collection != "incident" or change.field not in replaced]
+        for batch in alert.batches(limit=BATCH_CHANGES_MAX)
+    ]
+    return batches, [AttachmentRequest(item.name, item.media_type, item.data) for item in alert.attachments]
+
+
+def _request(change: Change) -> ChangeRequest:
+    """A change of the core as the API takes it."""
+    from meshnode.api import records
+    from meshnode.core.events import ChangeKind
+
+    collection, object_id = change.collection, change.object.hex() if change.object else None
+    replaces = None if change.replaces is None else [dot.text for dot in change.replaces]
+    match change.kind:
+        case ChangeKind.SET:
+            return records.SetChange(change.field, change.value, collection, object_id, replaces)
+        case ChangeKind.ADD:
+            return records.AddChange(change.field, change.value, collection, object_id)
+        case ChangeKind.REMOVE:
+            return records.RemoveChange(change.field, change.value, collection, object_id, replaces)
+        case ChangeKind.CREATE:
+            return records.CreateChange(collection, object_id)
+        case ChangeKind.DELETE:
+            return records.DeleteChange(collection, object_id or "")
+        case ChangeKind.LOG:
+            return records.LogChange(records.LogRecord(**change.value))

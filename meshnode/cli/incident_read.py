@@ -1,0 +1,277 @@
+"""Reading incidents: list, show, history, conflicts, members, attachments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meshnode.cli import output
+from meshnode.cli.connection import client_command, find_incident, find_object
+
+if TYPE_CHECKING:
+    from meshnode.client import Client
+    from meshnode.core.views import AuthorView, FieldView, HistoryView, IncidentView, ObjectView
+
+incident_argument = click.argument("incident", metavar="INCIDENT")
+object_option = click.option(
+    "--object", "object_text", metavar="COLLECTION/ID", help="An object of the incident, like persons/1a2b."
+)
+
+
+@click.command("list")
+@client_command()
+def list_command(client: Client, as_json: bool) -> None:
+    """List the incidents that this node holds."""
+    found = client.incidents()
+    if as_json:
+        output.as_json(found)
+        return
+    output.table(
+        ["ID", "KIND", "STATUS", "SEVERITY", "PRECEDENCE", "MARKING", "CONFLICTS", "ENTRIES", "DIGEST", "TITLE"],
+        [
+            [
+                output.short(item.id),
+                item.kind,
+                item.status,
+                item.severity,
+                item.precedence,
+                item.marking,
+                item.conflicts,
+                item.entries,
+                output.short(item.digest),
+                item.title,
+            ]
+            for item in found
+        ],
+    )
+
+
+@click.command()
+@incident_argument
+@object_option
+@client_command()
+def show(client: Client, incident: str, object_text: str | None, as_json: bool) -> None:
+    """Show an incident, or one object of it, with every visible value and its author."""
+    identifier = find_incident(client, incident)
+    if object_text is not None:
+        collection, found = find_object(client, identifier, object_text)
+        view = client.object(identifier, collection, found or "")
+        if as_json:
+            output.as_json(view)
+        else:
+            _print_object(view)
+        return
+    whole = client.incident(identifier)
+    if as_json:
+        output.as_json(whole)
+    else:
+        _print_incident(whole)
+
+
+@click.command()
+@incident_argument
+@object_option
+@click.option("--after", default="", metavar="CURSOR", help="Continue behind this place; printed at the end of a page.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Entries in a page.")
+@click.option("--all", "whole", is_flag=True, help="Read to the end.")
+@client_command()
+def history(
+    client: Client, incident: str, object_text: str | None, after: str, limit: int, whole: bool, as_json: bool
+) -> None:
+    """Show what was changed, by whom and when, in the order in which this node merged it."""
+    identifier = find_incident(client, incident)
+    object_id = find_object(client, identifier, object_text).object
+    page = client.history(identifier, after=after, limit=limit, object_id=object_id)
+    items, cursor = list(page.items), page.next
+    while whole and cursor:
+        page = client.history(identifier, after=cursor, limit=limit, object_id=object_id)
+        items, cursor = items + list(page.items), page.next
+    if as_json:
+        output.as_json({"items": items, "next": cursor})
+        return
+    output.table(HISTORY_HEADS, [row for item in items for row in history_rows(item)])
+    if cursor:
+        output.warning(f"there is more: --after {cursor}")
+
+
+@click.command()
+@incident_argument
+@client_command()
+def conflicts(client: Client, incident: str, as_json: bool) -> None:
+    """Show every field with more than one value: all of them, with author and time."""
+    identifier = find_incident(client, incident)
+    found = client.conflicts(identifier)
+    if as_json:
+        output.as_json(found)
+        return
+    if not found:
+        output.line("no conflicts")
+        return
+    rows = [
+        [
+            place_text(item.collection, item.object),
+            item.field,
+            output.short(value.id),
+            output.value_text(value.value),
+            author_text(value.author),
+            output.time_utc(value.author.time_ms),
+        ]
+        for item in found
+        for value in item.values
+    ]
+    output.table(["OBJECT", "FIELD", "VALUE ID", "VALUE", "AUTHOR", "TIME"], rows)
+    output.line(f"to settle one: meshnode incident resolve {output.short(identifier)} FIELD --take VALUE-ID")
+
+
+@click.command()
+@incident_argument
+@client_command()
+def members(client: Client, incident: str, as_json: bool) -> None:
+    """Show which devices can read and write the incident."""
+    found = client.members(find_incident(client, incident))
+    if as_json:
+        output.as_json(found)
+        return
+    output.table(
+        ["MEMBER", "ROLE", "HOLDS KEY", "DEVICE", "ADDED BY", "ADDED"],
+        [
+            [
+                f"{item.noc}/{item.name}",
+                item.role,
+                item.holds_current_key,
+                output.short(item.device),
+                output.short(item.added_by),
+                output.time_utc(item.added_at_ms),
+            ]
+            for item in found
+        ],
+    )
+
+
+@click.command()
+@incident_argument
+@client_command()
+def attachments(client: Client, incident: str, as_json: bool) -> None:
+    """List the files kept with the incident."""
+    found = client.attachments(find_incident(client, incident))
+    if as_json:
+        output.as_json(found)
+        return
+    output.table(
+        ["ID", "NAME", "TYPE", "BYTES", "AUTHOR", "TIME"],
+        [
+            [
+                output.short(item.id),
+                item.name,
+                item.media_type,
+                item.size_bytes,
+                author_text(item.author),
+                output.time_utc(item.author.time_ms),
+            ]
+            for item in found
+        ],
+    )
+
+
+@click.command()
+@incident_argument
+@click.argument("attachment_id", metavar="ATTACHMENT")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="New file to write.")
+@client_command()
+def attachment(client: Client, incident: str, attachment_id: str, out: Path, as_json: bool) -> None:
+    """Save one file as it came. An existing FILE is not overwritten."""
+    from meshnode.errors import LocalFaultError
+
+    identifier = find_incident(client, incident)
+    found = find_object(client, identifier, f"attachments/{attachment_id}").object or ""
+    file = client.attachment(identifier, found)
+    try:
+        with out.open("xb") as target:
+            target.write(file.data)
+    except OSError as error:
+        raise LocalFaultError("file-not-written", f"{out}: {error.strerror}", "name another file with --out") from None
+    shown = {"name": file.name, "media_type": file.media_type, "size_bytes": len(file.data), "file": str(out)}
+    if as_json:
+        output.as_json(shown)
+    else:
+        output.fields(shown)
+
+
+# --- how things look --------------------------------------------------------------------------------------------
+
+HISTORY_HEADS = ("TIME", "AUTHOR", "WHAT", "OBJECT", "FIELD", "VALUE")
+
+
+def history_rows(item: HistoryView) -> list[Sequence[Any]]:
+    """One row for each operation of a merged entry."""
+    head = [output.time_utc(item.author.time_ms), author_text(item.author)]
+    return [
+        [
+            *head,
+            operation.kind,
+            place_text(operation.collection, operation.object),
+            operation.field,
+            "" if operation.value is None else output.value_text(operation.value),
+        ]
+        for operation in item.operations
+    ]
+
+
+def author_text(author: AuthorView) -> str:
+    return f"{author.noc}/{author.name} {author.operator}".rstrip()
+
+
+def place_text(collection: str, object_id: str) -> str:
+    """``persons/1a2b3c4d``; the incident itself has an id of zeros."""
+    return f"{collection}/{output.short(object_id)}" if object_id.strip("0") else collection
+
+
+def _print_incident(view: IncidentView) -> None:
+    summary = view.summary
+    output.fields(
+        {
+            "incident": summary.id,
+            "kind": summary.kind,
+            "title": summary.title,
+            "digest": summary.digest,
+            "entries": summary.entries,
+            "waiting": summary.waiting,
+            "conflicts": summary.conflicts,
+            "members": ", ".join(f"{item.noc}/{item.name}" for item in view.members),
+        }
+    )
+    output.line("")
+    _print_fields(view.fields)
+    for collection, objects in view.collections.items():
+        for item in objects:
+            if not item.deleted:
+                output.line("")
+                output.line(f"{collection}/{output.short(item.id)}")
+                _print_fields(item.fields)
+
+
+def _print_object(view: ObjectView) -> None:
+    state = "deleted" if view.deleted else "edited after it was deleted" if view.edited_after_delete else ""
+    output.line(f"{view.collection}/{view.id} {state}".rstrip())
+    _print_fields(view.fields)
+
+
+def _print_fields(fields: dict[str, FieldView]) -> None:
+    rows = []
+    for name, field in fields.items():
+        for value in field.values:
+            mark = "CONFLICT" if field.conflict else "" if value.well_typed else "odd type"
+            rows.append(
+                [
+                    name,
+                    mark,
+                    output.value_text(value.value),
+                    author_text(value.author),
+                    output.time_utc(value.author.time_ms),
+                    output.short(value.id),
+                ]
+            )
+    output.table(["FIELD", "", "VALUE", "AUTHOR", "TIME", "VALUE ID"], rows)

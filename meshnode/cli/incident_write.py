@@ -1,0 +1,259 @@
+"""Changing incidents. Every command returns when the change is durable at this node, and tells the ids it made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from meshnode.cli import output
+from meshnode.cli.connection import client_command, find_incident, find_object, find_value, read_field
+from meshnode.cli.incident_read import author_text, incident_argument, object_option
+from meshnode.cli.values import parse_assignment, typed_value
+from meshnode.errors import RefusedError
+
+if TYPE_CHECKING:
+    from meshnode.api.records import WrittenView
+    from meshnode.client import Client
+
+json_value_option = click.option("--json-value", is_flag=True, help="VALUE is JSON, whatever the field.")
+
+
+@click.command("set")
+@incident_argument
+@click.argument("field")
+@click.argument("value")
+@object_option
+@click.option(
+    "--replaces",
+    multiple=True,
+    metavar="VALUE-ID",
+    help="Replace only these values; without it, all that this node shows now.",
+)
+@json_value_option
+@client_command(writes=True)
+def set_command(
+    client: Client,
+    incident: str,
+    field: str,
+    value: str,
+    object_text: str | None,
+    replaces: tuple[str, ...],
+    json_value: bool,
+    as_json: bool,
+) -> None:
+    """Give FIELD a value, in place of what it shows now."""
+    from meshnode.api.records import SetChange
+
+    identifier = find_incident(client, incident)
+    place = find_object(client, identifier, object_text)
+    replaced = None
+    if replaces:
+        held = read_field(client, identifier, place, field)
+        replaced = [find_value(held.values if held else [], text).id for text in replaces]
+    typed = typed_value(place.collection, field, value, json_wanted=json_value)
+    change = SetChange(field, typed, place.collection, place.object, replaced)
+    _print_written(client.change(identifier, [change]), as_json)
+
+
+@click.command()
+@incident_argument
+@click.argument("field")
+@click.option("--take", metavar="VALUE-ID", help="Keep this one of the values.")
+@click.option("--value", metavar="VALUE", help="Put a new value in place of all of them.")
+@object_option
+@json_value_option
+@client_command(writes=True)
+def resolve(
+    client: Client,
+    incident: str,
+    field: str,
+    take: str | None,
+    value: str | None,
+    object_text: str | None,
+    json_value: bool,
+    as_json: bool,
+) -> None:
+    """Settle a conflict: one of the values, or a new one, replaces all that are shown now."""
+    from meshnode.api.records import SetChange
+
+    if (take is None) == (value is None):
+        raise click.UsageError("give either --take VALUE-ID or --value VALUE")
+    identifier = find_incident(client, incident)
+    place = find_object(client, identifier, object_text)
+    held = read_field(client, identifier, place, field)
+    if held is None or not held.conflict:
+        raise RefusedError("no-conflict", f"{field} has no conflict here", "see: meshnode incident conflicts")
+    if take is not None:
+        settled = find_value(held.values, take).value
+    else:
+        settled = typed_value(place.collection, field, value or "", json_wanted=json_value)
+    # The values seen now, by name: one that arrives meanwhile stays visible as a new conflict.
+    seen = [one.id for one in held.values]
+    change = SetChange(field, settled, place.collection, place.object, seen)
+    _print_written(client.change(identifier, [change]), as_json)
+
+
+@click.command()
+@incident_argument
+@click.argument("collection")
+@click.argument("assignments", nargs=-1, metavar="[FIELD=VALUE]...")
+@client_command(writes=True)
+def add(client: Client, incident: str, collection: str, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Make a new object in COLLECTION (persons, vehicles, locations, units, tasks, reports).
+
+    FIELD+=VALUE adds an element to a field that is a set.
+    """
+    import secrets
+
+    from meshnode.api.records import AddChange, ChangeRequest, CreateChange
+
+    identifier = find_incident(client, incident)
+    parsed = [parse_assignment(collection, text) for text in assignments]
+    object_id = secrets.token_hex(16)
+    registers = {item.field: item.value for item in parsed if not item.to_set}
+    changes: list[ChangeRequest] = [CreateChange(collection, object_id, registers)]
+    changes += [AddChange(item.field, item.value, collection, object_id) for item in parsed if item.to_set]
+    written = client.change(identifier, changes)
+    if as_json:
+        output.as_json(written)
+    else:
+        output.line(f"added {collection}/{object_id}")
+
+
+@click.command("add-to")
+@incident_argument
+@click.argument("field")
+@click.argument("values", nargs=-1, required=True, metavar="VALUE...")
+@object_option
+@json_value_option
+@client_command(writes=True)
+def add_to(
+    client: Client,
+    incident: str,
+    field: str,
+    values: tuple[str, ...],
+    object_text: str | None,
+    json_value: bool,
+    as_json: bool,
+) -> None:
+    """Add elements to FIELD, which is a set."""
+    from meshnode.api.records import AddChange
+
+    identifier = find_incident(client, incident)
+    place = find_object(client, identifier, object_text)
+    typed = [typed_value(place.collection, field, value, json_wanted=json_value) for value in values]
+    changes = [AddChange(field, value, place.collection, place.object) for value in typed]
+    _print_written(client.change(identifier, changes), as_json)
+
+
+@click.command("remove-from")
+@incident_argument
+@click.argument("field")
+@click.argument("values", nargs=-1, required=True, metavar="VALUE...")
+@object_option
+@json_value_option
+@client_command(writes=True)
+def remove_from(
+    client: Client,
+    incident: str,
+    field: str,
+    values: tuple[str, ...],
+    object_text: str | None,
+    json_value: bool,
+    as_json: bool,
+) -> None:
+    """Take elements out of FIELD, which is a set. One that somebody adds at the same time stays."""
+    from meshnode.api.records import RemoveChange
+
+    identifier = find_incident(client, incident)
+    place = find_object(client, identifier, object_text)
+    typed = [typed_value(place.collection, field, value, json_wanted=json_value) for value in values]
+    changes = [RemoveChange(field, value, place.collection, place.object) for value in typed]
+    _print_written(client.change(identifier, changes), as_json)
+
+
+@click.command()
+@incident_argument
+@click.argument("object_text", metavar="COLLECTION/ID")
+@client_command(writes=True)
+def delete(client: Client, incident: str, object_text: str, as_json: bool) -> None:
+    """Delete an object. It stays readable in the history, and comes back if somebody edits it at the same time."""
+    from meshnode.api.records import DeleteChange
+
+    identifier = find_incident(client, incident)
+    collection, found = find_object(client, identifier, object_text)
+    _print_written(client.change(identifier, [DeleteChange(collection, found or "")]), as_json)
+
+
+@click.command()
+@incident_argument
+@click.argument("text", required=False, metavar="[TEXT]")
+@click.option("--precedence", metavar="WORD", help="flash, immediate, priority or routine.")
+@click.option("--marking", metavar="TLP", help="How far it may be passed on, like TLP:AMBER.")
+@click.option("--category", metavar="WORD", help="What the record is about.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Newest records to list.")
+@client_command(writes=True)
+def log(
+    client: Client,
+    incident: str,
+    text: str | None,
+    precedence: str | None,
+    marking: str | None,
+    category: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Append TEXT to the log book; without TEXT, list its newest records, the newest last."""
+    identifier = find_incident(client, incident)
+    if text is not None:
+        written = client.append_log(identifier, text, precedence=precedence, marking=marking, category=category)
+        _print_written(written, as_json)
+        return
+    if precedence or marking or category:
+        raise click.UsageError("--precedence, --marking and --category belong to a TEXT")
+    items = list(reversed(client.log(identifier, limit=limit, order="newest").items))
+    if as_json:
+        output.as_json(items)
+        return
+    output.table(
+        ["TIME", "AUTHOR", "PRECEDENCE", "MARKING", "TEXT"],
+        [
+            [
+                output.time_utc(item.author.time_ms),
+                author_text(item.author),
+                item.record.get("precedence", ""),
+                item.record.get("marking", ""),
+                output.value_text(item.record.get("text", "")),
+            ]
+            for item in items
+        ],
+    )
+
+
+@click.command()
+@incident_argument
+@click.argument("nocs", nargs=-1, required=True, metavar="NOC...")
+@client_command(writes=True)
+def share(client: Client, incident: str, nocs: tuple[str, ...], as_json: bool) -> None:
+    """Make the devices of these NOCs members. They can read the whole record, past and future."""
+    identifier = find_incident(client, incident)
+    written = client.share(identifier, split_nocs(nocs))
+    if as_json:
+        output.as_json(written)
+    else:
+        output.line(
+            f"shared with {', '.join(split_nocs(nocs))}; see: meshnode incident members {output.short(identifier)}"
+        )
+
+
+def split_nocs(texts: tuple[str, ...]) -> list[str]:
+    """``BE,NL`` and ``BE NL`` alike."""
+    return [noc.strip() for text in texts for noc in text.split(",") if noc.strip()]
+
+
+def _print_written(written: WrittenView, as_json: bool) -> None:
+    if as_json:
+        output.as_json(written)
+        return
+    output.line("done: " + ", ".join(f"value {output.short(identifier)}" for identifier in written.ids))
