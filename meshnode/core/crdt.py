@@ -105,7 +105,7 @@ class Thing:
         self.unmarked = 0
         self.values: dict[Dot, Value] = {}
         self.fields: dict[str, Cell] = {}
-        self.conflicts: tuple[str, ...] = ()
+        self.conflicts: set[str] = set()
         self.counted = 0
         """Conflicts of this object that the document counts now."""
 
@@ -152,9 +152,10 @@ class Thing:
     def recheck_conflict(self, field: str) -> None:
         """Call after a register value of the field came or went."""
         conflict = isinstance(self.fields.get(field), dict) and in_conflict(self.of_field(field))
-        if conflict != (field in self.conflicts):
-            others = tuple(name for name in self.conflicts if name != field)
-            self.conflicts = (*others, field) if conflict else others
+        if conflict:
+            self.conflicts.add(field)
+        else:
+            self.conflicts.discard(field)
 
 
 def in_conflict(values: Iterable[Value]) -> bool:

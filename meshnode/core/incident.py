@@ -70,6 +70,10 @@ class Document:
         """
         return planning.plan(self._state, change, new_id)
 
+    def plan_all(self, changes: Iterable[Change], new_id: Callable[[int], bytes]) -> list[tuple[Operation, ObjectId]]:
+        """Plans the changes of one request; also refuses a register that is set twice (``repeated-field``)."""
+        return planning.plan_all(self._state, changes, new_id)
+
     # --- what two members compare ---
 
     def digest(self, heads: Iterable[LogHead]) -> bytes:

@@ -3,11 +3,12 @@
 Planning looks at the state and changes nothing. The changes of one request are planned one after another on the same
 state, before any of them is applied: so an object id may be given by the caller, and a field of an object that a
 CREATE of the same request makes can be set although the object does not exist yet. It also means that two SETs of one
-register in one request would both name what was visible before, and stand against each other afterwards.
+register in one request would both name what was visible before and stand against each other afterwards:
+``plan_all`` refuses that.
 
 RefusedError codes: those of core/schema (``unknown-collection``, ``unknown-field``, ``bad-value``,
 ``bad-geometry``), and ``not-a-set``, ``not-a-register``, ``unknown-object``, ``object-exists``, ``unknown-value``,
-``too-many-values``, ``root-not-deletable``.
+``too-many-values``, ``root-not-deletable``, ``repeated-field``.
 """
 
 from __future__ import annotations
@@ -51,6 +52,27 @@ def plan(state: State, change: Change, new_id: Callable[[int], bytes]) -> tuple[
         value = check_local(change.collection, change.field, change.value)
         return Add(change.collection, obj, change.field, value), obj
     return _remove(state, change, obj), obj
+
+
+def plan_all(
+    state: State, changes: Iterable[Change], new_id: Callable[[int], bytes]
+) -> list[tuple[Operation, ObjectId]]:
+    """The operations of one request, all or none."""
+    planned = []
+    written: set[tuple[str, ObjectId, str]] = set()
+    for change in changes:
+        operation, obj = plan(state, change, new_id)
+        if isinstance(operation, Set):
+            register = (operation.collection, obj, operation.field)
+            if register in written:
+                raise RefusedError(
+                    "repeated-field",
+                    f"one request sets {operation.field} of {operation.collection} {obj.hex()} twice",
+                    "send the last value only",
+                )
+            written.add(register)
+        planned.append((operation, obj))
+    return planned
 
 
 def _create(state: State, change: Change, new_id: Callable[[int], bytes]) -> tuple[Operation, ObjectId]:
