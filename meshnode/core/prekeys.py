@@ -198,7 +198,11 @@ class PrekeyRing:
     def rotate_due(self, now_ms: int) -> bool:
         """Is it time for a new prekey? True when there is none, after 24 h, or when peers know a later one of ours."""
         self._look(now_ms)
-        if not self._held or self._serial_seen > self._held[-1].secret.serial:
+        if not self._held:
+            return True
+        if self._held[-1].secret.serial >= SERIAL_MAX:
+            return False  # only a thief of the device key can have driven it here; there is no later serial to take
+        if self._serial_seen > self._held[-1].secret.serial:
             return True
         return self._age_ms - self._held[-1].born_age_ms >= ROTATION_MS
 

@@ -293,7 +293,6 @@ def test_the_rules_keep_every_promise_in_every_history_searched():
     ("weaker", "promise"),
     [
         (NewestByTime, "S1"),
-        (NewestByTime, "S2"),
         (AnyRecipients, "S2"),
         (HoldersOfTheEpochOnly, "S1"),
         (RepairLooksAtTheNewestOnly, "S3"),

@@ -240,10 +240,13 @@ def test_a_restored_node_that_meets_its_own_later_prekey_makes_one_above_it_at_o
     assert not ring.rotate_due(NOW_MS)
 
 
-def test_serials_end_at_their_limit():
-    ring = PrekeyRing()
+def test_serials_and_with_them_rotation_end_at_their_limit_and_nothing_breaks():
+    ring = ring_of(0)
     ring.on_own_record(Prekey(DEVICE.device_id, SERIAL_MAX, 0, b"", b"", b""))
+    assert ring.rotate_due(NOW_MS)
     assert ring.next_serial(NOW_MS) == SERIAL_MAX
+    ring.add(secret(SERIAL_MAX), NOW_MS)
+    assert not ring.rotate_due(NOW_MS + 2 * DAY_MS)
 
 
 steps = st.lists(st.integers(-20 * DAY_MS, 20 * DAY_MS), max_size=40)
