@@ -13,8 +13,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 VALID = sorted((REPOSITORY / "tests/data/cap/valid").glob("*.cap"))
 INVALID = sorted((REPOSITORY / "tests/data/cap/invalid").glob("*.cap"))
 DEMO = REPOSITORY / "simulations/demo/alert.cap"
-SAMPLES = REPOSITORY.parent / "shared/samples/cap"
-"""Alerts of other senders and the schema that OASIS publishes: not ours to redistribute, used when they are there."""
+SAMPLES = next(REPOSITORY.parent.glob("*/samples/cap"), REPOSITORY / "samples/cap")
+"""Alerts of other senders and the schema that OASIS publishes: not ours to redistribute, used when they lie in a
+folder beside the repository."""
 
 HEAD = (
     '<alert xmlns="urn:oasis:names:tc:emergency:cap:1.2"><identifier>T-1</identifier><sender>noc.be.example</sender>'
