@@ -23,9 +23,9 @@ import msgspec
 
 from meshnode.api.problems import RequestError
 
-ITEMS_MAX = 131_072
-"""Values in one body. An incident's largest area has a few thousand points of three values each; this bounds the time
-to build and walk a body (about 30 ms) and what 2 MiB can unfold into."""
+ITEMS_MAX = 65_536
+"""Values in one body, as in one message of the mesh. An incident's largest area has a few thousand points of three
+values each; this bounds the time to scan, build and walk a body (60 ms) and what 2 MiB can unfold into."""
 
 NESTING_MAX = 32
 """Nesting of a MessagePack body. GeoJSON in a change in a request needs 12."""

@@ -90,6 +90,8 @@ class ApiServer:
                     await trio.sleep(self._limits.accept_pause_s)
                     continue
                 self._admit(sock, listener.access, open_here, nursery)
+        # Whoever comes now is refused by the kernel, while requests in hand are finished.
+        listener.close()
 
     def _admit(self, sock: socket.socket, access: Access, open_here: _Counter, nursery: trio.Nursery) -> None:
         sock.setblocking(False)

@@ -100,9 +100,12 @@ class Rig:
     read_path: str
     nursery: trio.Nursery
     refusals: Counter[str] = field(default_factory=Counter)
+    clients: list[RawClient] = field(default_factory=list)
 
     async def connect(self, path: str = "") -> RawClient:
-        return RawClient(await trio.open_unix_socket(path or self.change_path))
+        client = RawClient(await trio.open_unix_socket(path or self.change_path))
+        self.clients.append(client)
+        return client
 
     async def connect_read(self) -> RawClient:
         return await self.connect(self.read_path)
@@ -124,9 +127,17 @@ async def serving(folder: Path, limits: ApiLimits | None = None) -> AsyncIterato
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: server.serve(listeners, task_status=task_status))
         rig = Rig(service, server, change, read, nursery, refusals)
-        client = await rig.connect()
-        opened = await client.ask_json("POST", "/v1/incidents", {"kind": "man-hunt", "fields": {"title": "Alert"}})
-        assert opened.status == 201, opened
-        await client.stream.aclose()
-        yield rig
-        nursery.cancel_scope.cancel()
+        try:
+            await _open_first(rig)
+            yield rig
+        finally:
+            nursery.cancel_scope.cancel()
+            for client in rig.clients:
+                client.stream.socket.close()
+
+
+async def _open_first(rig: Rig) -> None:
+    client = await rig.connect()
+    opened = await client.ask_json("POST", "/v1/incidents", {"kind": "man-hunt", "fields": {"title": "Alert"}})
+    assert opened.status == 201, opened
+    await client.stream.aclose()

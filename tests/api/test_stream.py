@@ -1,0 +1,173 @@
+"""The event stream: a cursor into the durable journal, without gap and without queue."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+from api_rig import INCIDENT, RawClient, serving
+
+from meshnode.api.settings import ApiLimits
+from meshnode.core.events import Change, ChangeKind
+from meshnode.core.ids import IncidentId
+
+ONE = IncidentId(bytes(16))
+
+
+async def write(rig, text: str, incident: IncidentId = ONE) -> None:
+    await rig.service.change(incident, "uid:1", [Change(ChangeKind.LOG, value={"text": text})], ())
+
+
+async def subscribe(rig, query: str = "", headers: str = "") -> RawClient:
+    client = await rig.connect()
+    await client.send(f"GET /v1/events{query} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+    return client
+
+
+async def opened(client: RawClient) -> int:
+    """The cursor that the stream starts with."""
+    head = await client.read_until(b"\r\n\r\n")
+    assert b"200 OK" in head
+    assert b"text/event-stream" in head
+    assert b"Connection: close" in head
+    start = await client.read_until(b"\n\n")
+    return int(start.partition(b"id: ")[2])
+
+
+async def entry(client: RawClient) -> tuple[int, str]:
+    """The next entry's number and text, over heartbeats."""
+    while True:
+        lines = (await client.read_until(b"\n\n")).decode().split("\n")
+        fields = dict(line.split(": ", 1) for line in lines if ": " in line)
+        if fields.get("event") == "entry":
+            view = json.loads(fields["data"])
+            assert view["journal"] == int(fields["id"])
+            return view["journal"], view["operations"][0]["value"]["text"]
+
+
+async def test_a_subscriber_without_cursor_sees_what_comes_from_now_on(tmp_path):
+    async with serving(tmp_path) as rig:
+        await write(rig, "before")
+        client = await subscribe(rig)
+        assert await opened(client) == 2
+        await write(rig, "after")
+        assert await entry(client) == (3, "after")
+
+
+async def test_a_subscriber_reads_on_after_its_cursor_from_query_or_header(tmp_path):
+    async with serving(tmp_path) as rig:
+        for number in range(5):
+            await write(rig, f"n{number}")
+        for query, headers in (("?after=3", ""), ("", "Last-Event-ID: 3\r\n"), ("?after=1", "Last-Event-ID: 3\r\n")):
+            client = await subscribe(rig, query, headers)
+            assert await opened(client) == 3
+            assert [await entry(client) for _ in range(3)] == [(4, "n2"), (5, "n3"), (6, "n4")]
+            await client.stream.aclose()
+
+
+async def test_resuming_again_and_again_under_concurrent_writes_leaves_no_gap_and_no_double(tmp_path):
+    async with serving(tmp_path, ApiLimits(stream_page_max=3)) as rig:
+        total = 120
+
+        async def keep_writing():
+            for number in range(total):
+                await write(rig, f"n{number}")
+                for _ in range(3):
+                    await trio.lowlevel.checkpoint()
+
+        rig.nursery.start_soon(keep_writing)
+        seen, cursor = [], 1
+        while cursor <= total:
+            client = await subscribe(rig, f"?after={cursor}")
+            assert await opened(client) == cursor
+            for _ in range(min(7, total + 1 - cursor)):
+                cursor, text = await entry(client)
+                seen.append(text)
+            await client.stream.aclose()
+        assert seen == [f"n{number}" for number in range(total)]
+
+
+async def test_a_stream_of_one_incident_shows_only_that_and_its_cursor_passes_the_others(tmp_path, autojump_clock):
+    async with serving(tmp_path) as rig:
+        other = (await rig.service.open_incident("other", "uid:1", (), (), ())).incident
+        client = await subscribe(rig, f"?incident={other.hex()}&after=0")
+        assert await opened(client) == 0
+        await write(rig, "elsewhere")
+        await write(rig, "here", other)
+        while True:
+            number, text = None, None
+            block = (await client.read_until(b"\n\n")).decode()
+            if "elsewhere" in block:
+                raise AssertionError(block)
+            if "here" in block:
+                break
+        await write(rig, "elsewhere again")
+        assert b"id: 5\n" in await client.read_until(b": heartbeat\nid: 5\n\n")
+        assert number is text is None
+
+
+async def test_a_quiet_stream_has_a_heartbeat_every_15_seconds(tmp_path, autojump_clock):
+    async with serving(tmp_path) as rig:
+        client = await subscribe(rig)
+        await opened(client)
+        start = trio.current_time()
+        for beat in (1, 2, 3):
+            assert await client.read_until(b"\n\n") == b": heartbeat\nid: 1\n\n"
+            assert trio.current_time() - start == pytest.approx(15 * beat, abs=0.5)
+
+
+async def test_subscribers_are_limited_and_a_place_is_free_when_one_goes(tmp_path):
+    async with serving(tmp_path, ApiLimits(streams_max=2)) as rig:
+        clients = [await subscribe(rig) for _ in range(2)]
+        for client in clients:
+            await opened(client)
+        refused = await (await subscribe(rig)).response()
+        assert (refused.status, refused.code) == (503, "too-many-streams")
+        await clients[0].stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await opened(await subscribe(rig)) == 1
+
+
+async def test_a_subscriber_that_does_not_read_is_cut_off_and_holds_nobody_up(tmp_path, autojump_clock):
+    async with serving(tmp_path) as rig:
+        stuck, live = await subscribe(rig), await subscribe(rig)
+        await opened(stuck)
+        await opened(live)
+        for number in range(20):
+            await write(rig, f"{number}" + "y" * 50_000)
+        for number in range(20):
+            assert (await entry(live))[1].startswith(str(number))
+        await trio.sleep(31)
+        assert rig.refusals["client-too-slow"] == 1
+
+
+async def test_the_stream_is_refused_before_it_starts_when_it_cannot_be(tmp_path):
+    async with serving(tmp_path) as rig:
+        for query, headers, status, code in (
+            (f"?incident={'f' * 32}", "", 404, "unknown-incident"),
+            ("?incident=1", "", 400, "bad-query"),
+            ("?after=-1", "", 400, "bad-query"),
+            ("", "Last-Event-ID: x\r\n", 400, "bad-query"),
+            ("", "Last-Event-ID: 99999999999999999999\r\n", 400, "bad-query"),
+            ("", "Accept: application/json\r\n", 406, "not-acceptable"),
+        ):
+            response = await (await subscribe(rig, query, headers)).response()
+            assert (response.status, response.code) == (status, code)
+
+
+async def test_a_cursor_beyond_the_journal_waits_for_it(tmp_path):
+    # A restored backup may be behind its subscribers: nothing is sent twice, and nothing fails.
+    async with serving(tmp_path) as rig:
+        client = await subscribe(rig, "?after=3")
+        assert await opened(client) == 3
+        for number in range(4):
+            await write(rig, f"n{number}")
+        assert await entry(client) == (4, "n2")
+
+
+async def test_the_read_socket_streams_too(tmp_path):
+    async with serving(tmp_path) as rig:
+        client = await rig.connect_read()
+        await client.send(f"GET /v1/events?incident={INCIDENT} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert await opened(client) == 1
