@@ -38,10 +38,11 @@ from meshnode.core.events import (
     Tick,
     Written,
 )
+from meshnode.core.exchange import RelaySettings
 from meshnode.core.identity import Identity
 from meshnode.core.ids import IncidentId
 from meshnode.core.keys import PublicKey, SigningKey
-from meshnode.core.node import Node, NodeSettings, RelaySettings
+from meshnode.core.node import Node, NodeSettings
 from meshnode.core.reading import Reading
 from meshnode.errors import MeshnodeError
 from meshnode.storage.memory import MemoryLogStore

@@ -34,7 +34,7 @@ from meshnode.core.operations import Operation, encode_operation
 from meshnode.core.prekeys import Prekey, PrekeyRing
 from meshnode.core.replica import Replica, Trouble, Writer
 from meshnode.core.roster import Roster
-from meshnode.core.wire import RUN_BYTES_MAX, RUN_ENTRIES_MAX
+from meshnode.core.wire import PACKAGES_BYTES_MAX, PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from meshnode.errors import LocalFaultError, RefusedError, UntrustedInputError
 
 KEY_NAMESPACE = "epoch-key"
@@ -46,6 +46,9 @@ CHECKPOINT_ENTRIES_MIN = 2_048
 CONTENT_BYTES_AIM = 48_000
 """Operations are packed into entries up to this, which leaves room below CONTENT_BYTES_MAX for the rest."""
 REPAIR_STEP_S = 0.25
+REPAIR_RETRY_S = 10.0
+EPOCH_INTERVAL_S = 60.0
+"""E7: a device repairs an incident's epoch at most this often, whatever others make it see."""
 REPLAY_ROWS = 4_096
 
 
@@ -84,6 +87,7 @@ class Incidents:
         self._own: dict[IncidentId, _OwnLog] = {}
         self._runs: list[tuple[list[Entry], Seal]] = []
         self._repair_at: dict[IncidentId, float] = {}
+        self._repaired: dict[IncidentId, float] = {}
         self._checkpointed: dict[IncidentId, int] = {}
         """How many entries were merged at the last checkpoint."""
         self.journal = store.applied_last()
@@ -172,6 +176,36 @@ class Incidents:
             self._journal(incident, merged)
             self._watch_epochs(incident, replica, now)
 
+    def is_member(self, incident: IncidentId) -> bool:
+        """Does this node hold a key of the incident?"""
+        replica = self.replicas.get(incident)
+        return replica is not None and bool(replica.keys)
+
+    def try_packages(self, incident: IncidentId, packages: Sequence[tuple[KeyId, bytes]]) -> bool:
+        """Tries to open packages of an incident that is not stored here. True when one is for this node.
+
+        Raises UntrustedInputError ``package-*``.
+        """
+        for key_id, package in packages:
+            key = epochs.open_package_untrusted(package, incident, key_id, self._ring.secrets(), self._sealer)
+            if key is not None:
+                self._replica(incident).learn_key(key_id, key)
+                return True
+        return False
+
+    def packages(self, incident: IncidentId) -> list[tuple[KeyId, bytes]]:
+        """The packages stored last, as many as one message carries, for a peer that asks whether it is a member."""
+        replica = self.replicas.get(incident)
+        found: list[tuple[KeyId, bytes]] = []
+        size_bytes = 0
+        for key_id, (log, seq) in reversed(replica.package_positions() if replica is not None else []):
+            for entry in self._store.read(incident, log, seq, seq):
+                size_bytes += len(entry.package or b"")
+                if entry.package is None or size_bytes > PACKAGES_BYTES_MAX or len(found) >= PACKAGES_MAX:
+                    return found
+                found.append((key_id, entry.package))
+        return found
+
     def _package_row(self, entry: Entry) -> tuple[str, bytes, bytes]:
         key = entry.incident + entry.key_id + entry.log
         return (PACKAGE_NAMESPACE, key, entry.seq.to_bytes(8, "big"))
@@ -217,7 +251,7 @@ class Incidents:
         """A new incident with its first epoch. Raises RefusedError; then nothing was staged."""
         nonce = self._random_bytes(acts.NONCE_BYTES)
         incident = acts.incident_id(self._identity.device, nonce)
-        replica = Replica(incident, self._store, self._identity.network_root)
+        replica = Replica(incident, self._store, self._identity.network_root, self._sealer)
         replica.on_key = self._key_keeper(incident)
         invited = self._devices_of(share_with, Role.WRITER)
         me = (self._identity.device, self._identity.certificate.noc, Role.MANAGER)
@@ -345,7 +379,8 @@ class Incidents:
             self._repair_at.pop(incident, None)
         elif incident not in self._repair_at:
             delay = REPAIR_STEP_S * (replica.group.rank(self._identity.device) + self._rng.random())
-            self._repair_at[incident] = now.monotonic_s + delay
+            earliest = self._repaired.get(incident, -EPOCH_INTERVAL_S) + EPOCH_INTERVAL_S
+            self._repair_at[incident] = max(now.monotonic_s + delay, earliest)
 
     def next_deadline(self) -> float | None:
         return min(self._repair_at.values(), default=None)
@@ -360,8 +395,9 @@ class Incidents:
                 continue
             try:
                 self._renew_epoch(replica, "", now)
+                self._repaired[incident] = now.monotonic_s
             except RefusedError as refusal:
-                self._repair_at[incident] = now.monotonic_s + 10.0
+                self._repair_at[incident] = now.monotonic_s + REPAIR_RETRY_S
                 failed.append((incident, f"{refusal.code}: {refusal.reason}"))
         return failed
 
@@ -397,7 +433,7 @@ class Incidents:
     ) -> list[Dot]:
         """One own entry: written, staged, merged and journalled."""
         own = self._own_log(replica)
-        parents = replica.parents_for(own.id, starts_epoch=body is not None)
+        parents = replica.parents_for(own.id, key_id, starts_epoch=body is not None)
         opening = None
         if own.seq == 0:
             bundle = self._identity.certificate.bundle
@@ -464,7 +500,9 @@ class Incidents:
     def _replica(self, incident: IncidentId) -> Replica:
         replica = self.replicas.get(incident)
         if replica is None:
-            replica = self.replicas[incident] = Replica(incident, self._store, self._identity.network_root)
+            replica = self.replicas[incident] = Replica(
+                incident, self._store, self._identity.network_root, self._sealer
+            )
             replica.on_key = self._key_keeper(incident)
         return replica
 

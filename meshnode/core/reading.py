@@ -140,7 +140,7 @@ class Reading:
         ]
 
     def _name_of(self, device: Any) -> str:
-        enrolled = self._node.roster.get(device)
+        enrolled = self._node.rollcall.roster.get(device)
         return enrolled.certificate.name if enrolled is not None else ""
 
     def _replica(self, incident: IncidentId) -> Replica:
@@ -266,13 +266,13 @@ class Reading:
 
     def peers(self) -> list[PeerView]:
         node = self._node
-        devices = sorted(set(node.peers.known) | {device for device, _ in node.roster.serials()})
+        devices = sorted(set(node.peers.known) | {device for device, _ in node.rollcall.roster.serials()})
         return [self._peer(device) for device in devices if device != node.identity.device]
 
     def _peer(self, device: Any) -> PeerView:
         node = self._node
         peer: Peer | None = node.peers.known.get(device)
-        enrolled = node.roster.get(device)
+        enrolled = node.rollcall.roster.get(device)
         link = None if peer is None else peer.link
         state = "connected" if link is not None else "connecting" if node.peers.is_dialing(device) else "cut-off"
         if peer is not None:
@@ -290,8 +290,8 @@ class Reading:
             state=state,
             since_ms=peer.since_wall_ms if peer is not None else 0,
             round_trip_ms=peer.round_trip_s * 1000 if peer is not None and peer.round_trip_s is not None else None,
-            they_lack=node.they_lack(device),
-            we_lack=node.sync.we_lack(link) if link is not None else None,
+            they_lack=node.exchange.they_lack(device),
+            we_lack=node.exchange.we_lack(device),
             relay=relay,
             last_refusal=peer.last_refusal if peer is not None else "",
         )
@@ -319,7 +319,7 @@ class Reading:
             journal=node.incidents.journal,
             store_bytes=store_bytes,
             degraded=[DegradedView(code, *rest) for code, rest in sorted(node.degraded.items())],
-            refusals=dict(sorted(node.refusals.items())),
+            refusals=dict(sorted(node.outbox.counts.items())),
         )
 
 

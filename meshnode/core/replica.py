@@ -86,8 +86,11 @@ class _MemberLog:
 class Replica:
     """Not a member yet until a package opens: then ``keys`` is not empty."""
 
-    def __init__(self, incident: IncidentId, store: LogStore, network_root: PublicKey) -> None:
+    def __init__(
+        self, incident: IncidentId, store: LogStore, network_root: PublicKey, sealer: epochs.Sealer = epochs.HPKE_SEALER
+    ) -> None:
         self.incident = incident
+        self._sealer = sealer
         self._store = store
         self._network_root = network_root
         self.keys: dict[KeyId, bytes] = {}
@@ -120,7 +123,7 @@ class Replica:
             return False
         key = self.keys.get(entry.key_id)
         if key is None:
-            key = epochs.open_package_untrusted(entry.package, self.incident, entry.key_id, secrets)
+            key = epochs.open_package_untrusted(entry.package, self.incident, entry.key_id, secrets, self._sealer)
         if key is None:
             return False
         self.learn_key(entry.key_id, key)
@@ -132,6 +135,10 @@ class Replica:
         positions = self._packages.setdefault(key_id, [])
         if position not in positions:
             positions.append(position)
+
+    def package_positions(self) -> list[tuple[KeyId, Position]]:
+        """Where epoch entries are stored, in the order in which they came."""
+        return [(key_id, position) for key_id, positions in self._packages.items() for position in positions]
 
     def _walk_back(self, waiting: list[Entry]) -> None:
         """Follows the chain of parent keys from readable epoch entries as far as their entries are stored."""
@@ -230,7 +237,9 @@ class Replica:
             if position is None:
                 return Waiting(parent=parent)
             parents.append(position)
-        if log.key_id != entry.key_id and entry.package is None:
+        if (content.epoch is None) != (entry.package is None):
+            raise UntrustedInputError("epoch-incomplete", "an epoch is a package and a body in one entry")
+        if log.key_id != entry.key_id and content.epoch is None:
             self._check_key_started(entry, parents)
         operations = [operation_untrusted(operation) for operation in content.operations]
         if not self.document.admits(entry.log, entry.seq, operations):
@@ -238,7 +247,7 @@ class Replica:
         body = None if content.epoch is None else epochs.epoch_body_untrusted(content.epoch)
         if log.writer is None and content.opening is not None:
             log.writer, log.bundle = writer, content.opening.bundle
-        log.key_id, log.keys = entry.key_id, keys_of_log
+        log.keys = keys_of_log
         self.apply(entry, content, operations, parents, body)
         return None
 
@@ -273,13 +282,14 @@ class Replica:
             flags |= FLAG_VOID
             self.troubles.append(Trouble("not-entitled", "its author may not write here", entry.log, entry.seq))
         log.flags.append(flags)
+        log.key_id = entry.key_id
         self.merged += 1
         if self._timeline is not None:
             insort(self._timeline, (order, entry.log, entry.seq))
 
     def _log_keys(self, entry: Entry, log: _MemberLog) -> LogKeys | None:
         if log.keys is not None and log.key_id == entry.key_id:
-            return log.keys
+            return log.keys  # of the entry before
         key = self.keys.get(entry.key_id)
         return None if key is None else entries.log_keys(key, self.incident, entry.log)
 
@@ -319,16 +329,20 @@ class Replica:
         log = self._log(log_id)
         log.writer, log.bundle = writer, bundle
 
-    def parents_for(self, own_log: LogId, starts_epoch: bool = False) -> list[Position]:
+    def parents_for(self, own_log: LogId, key_id: KeyId, starts_epoch: bool) -> list[Position]:
         """Heads of other logs for the next own entry, at most PARENTS_MAX; the rest follow in the next one.
 
-        An entry that starts an epoch must cover what decides about members, so those come first.
+        First what others demand to find in its past: for an epoch everything that decides about members, for the
+        first entry under a key the epoch that starts it.
         """
-        heads = [head for head in self.graph.frontier() if head[0] != own_log]
+        log = self._log(own_log)
+        needed: list[Position] = []
         if starts_epoch:
-            deciding = [head for head in self.group.heads() if head[0] != own_log and head not in heads]
-            heads = deciding + heads
-        return heads[: entries.PARENTS_MAX]
+            needed = list(self.group.heads())
+        elif log.key_id != key_id:
+            needed = list(self.group.epoch_starts(key_id)[:1])
+        chosen = dict.fromkeys([*needed, *self.graph.frontier()])
+        return [head for head in chosen if head[0] != own_log][: entries.PARENTS_MAX]
 
     # --- reading --------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ peer may send them, and the link goes on. Extra items behind the known ones are 
 | RosterWant | Roster | send me these devices' records |
 | RosterRecords | RosterWant, or nobody (a push) | certificate bundles and prekey records |
 | Addresses | - | where nodes of this network were reached |
+| PackagesWant | Incidents that name an unknown one | a node that is no relay asks whether the incident is for it |
+| Packages | PackagesWant, or nobody (a push) | the epoch packages of an incident: who can open one is a member |
 
 Source: protocol/wire.cddl and protocol/protocol.md.
 """
@@ -59,6 +61,10 @@ LIST_MAX = 1_000
 ROSTER_RECORDS_MAX = 100
 ROSTER_RECORD_BYTES_MAX = 6_144
 ADDRESS_BYTES_MAX = 255
+PACKAGES_MAX = 16
+"""Packages in one message. A member opens the newest epochs it is in; older ones follow from their bodies."""
+PACKAGES_BYTES_MAX = 900_000
+"""What a sender puts into one Packages message: with the rest it stays below FRAME_BYTES_MAX."""
 
 
 _ADDRESS = re.compile(r"([A-Za-z0-9._-]{1,240}|\[[0-9a-fA-F:.%]{2,60}\]):[0-9]{1,5}", re.ASCII)
@@ -159,6 +165,17 @@ class Addresses:
     addresses: tuple[tuple[DeviceId, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PackagesWant:
+    incident: IncidentId
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    incident: IncidentId
+    packages: tuple[tuple[KeyId, bytes], ...]
+
+
 Message = (
     Summary
     | Incidents
@@ -173,6 +190,8 @@ Message = (
     | RosterWant
     | RosterRecords
     | Addresses
+    | PackagesWant
+    | Packages
 )
 
 _NUMBERS: dict[type[Message], int] = {
@@ -189,6 +208,8 @@ _NUMBERS: dict[type[Message], int] = {
     RosterWant: 11,
     RosterRecords: 12,
     Addresses: 13,
+    PackagesWant: 14,
+    Packages: 15,
 }
 
 
@@ -289,7 +310,8 @@ _record = _bytes_up_to(ROSTER_RECORD_BYTES_MAX, "a roster record")
 _position = _integer(1, SEQ_MAX, "a position")
 _height = _integer(0, SEQ_MAX, "a height")
 _serial = _integer(0, (1 << 53) - 1, "a serial")
-_key_ids = _rows(1, RUN_ENTRIES_MAX, _bytes_of(KEY_ID_BYTES, "a key id"))
+_key_id = _bytes_of(KEY_ID_BYTES, "a key id")
+_key_ids = _rows(1, RUN_ENTRIES_MAX, _key_id)
 _entry_rows = _rows(
     1,
     RUN_ENTRIES_MAX,
@@ -329,6 +351,8 @@ _READERS: dict[int, tuple[tuple[Any, ...], Any]] = {
     11: ((_rows(1, ROSTER_RECORDS_MAX, _device),), RosterWant),
     12: ((_rows(1, ROSTER_RECORDS_MAX, _record, _record),), RosterRecords),
     13: ((_rows(0, LIST_MAX, _device, _address),), Addresses),
+    14: ((_incident,), PackagesWant),
+    15: ((_incident, _rows(1, PACKAGES_MAX, _key_id, _package)), Packages),
 }
 
 

@@ -23,9 +23,10 @@ from meshnode.api.settings import ApiLimits, ApiSettings, SocketSettings
 from meshnode.api.sockets import Listener, open_listeners
 from meshnode.config import Config
 from meshnode.core.events import AddressFound, Now
+from meshnode.core.exchange import RelaySettings
 from meshnode.core.hello import LinkAuthenticator
 from meshnode.core.identity import Identity
-from meshnode.core.node import Node, NodeSettings, RelaySettings
+from meshnode.core.node import Node, NodeSettings
 from meshnode.core.peers import DialSettings
 from meshnode.daemon.journal import Reporter, say, set_up
 from meshnode.daemon.loop import Loop

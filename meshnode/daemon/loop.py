@@ -142,7 +142,7 @@ class Loop:
 
     def count_refusal(self, code: str) -> None:
         """The local API refused something."""
-        self.node.refusals[code] = self.node.refusals.get(code, 0) + 1
+        self.node.outbox.count(code)
 
     async def wait_journal(self, after: int) -> None:
         while self.durable_journal <= after:
@@ -275,7 +275,7 @@ class Loop:
             self._store.abandon()
 
     async def _perform_uncommitted(self) -> None:
-        """For a node that only reads: its steps stage nothing, so their effects wait for nothing. Ends by cancelling."""
+        """For a node that only reads: its steps stage nothing, so their effects wait for nothing."""
         while True:
             while self._groups:
                 self._perform(self._groups.popleft())

@@ -1,0 +1,308 @@
+"""How entries travel: the conversation of two nodes about the logs they hold.
+
+This room translates between machines that do not know each other: `holdings` (what we have), `sync` (what to ask),
+`gossip` (what to push), `picture` (what they have), and `incidents` (what we can read). It also decides who is
+offered what:
+
+* a **member** is offered everything of its incident, and so is a **relay**;
+* a node that is neither is offered nothing but epoch packages: who can open one is a member, and asks for the rest.
+  So a member behind a hub finds its incidents although the hub cannot know whom they are for;
+* a node that is no relay takes only incidents it holds a key of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshnode.core import wire
+from meshnode.core.events import Now
+from meshnode.core.gossip import Gossip
+from meshnode.core.holdings import Fit, Holdings
+from meshnode.core.ids import DeviceId, IncidentId, LogId
+from meshnode.core.incidents import Incidents
+from meshnode.core.log import LogStore
+from meshnode.core.outbox import Outbox
+from meshnode.core.peers import Peers
+from meshnode.core.picture import Picture
+from meshnode.core.sync import Sync
+from meshnode.errors import LocalFaultError
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """What this node stores for incidents it cannot read."""
+
+    enabled: bool = True
+    incident_bytes_max: int = 1024 * 1024 * 1024
+    total_bytes_max: int = 16 * 1024 * 1024 * 1024
+
+
+class Exchange:
+    """Handlers for messages about logs. The node calls them while it can write; times are in ``now``."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        holdings: Holdings,
+        incidents: Incidents,
+        peers: Peers,
+        gossip: Gossip,
+        sync: Sync,
+        outbox: Outbox,
+        relay: RelaySettings,
+        on_local_fault: Callable[[LocalFaultError], None],
+    ) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._incidents = incidents
+        self._peers = peers
+        self._gossip = gossip
+        self._sync = sync
+        self._outbox = outbox
+        self._relay = relay
+        self._on_local_fault = on_local_fault
+        self._picture = Picture()
+        self._interest: dict[int, set[IncidentId]] = {}
+        """Per link, incidents the peer showed that it holds."""
+
+    # --- links ----------------------------------------------------------------------------------------------------
+
+    @property
+    def links(self) -> list[int]:
+        return list(self._interest)
+
+    def has(self, link: int) -> bool:
+        return link in self._interest
+
+    def on_link_up(self, link: int, now: Now) -> None:
+        self._interest[link] = set()
+        self._gossip.on_link_up(link)
+        self._sync.on_link_up(link, now.monotonic_s)
+
+    def on_link_down(self, link: int, now: Now) -> None:
+        del self._interest[link]
+        self._gossip.on_link_down(link)
+        self._sync.on_link_down(link)
+        for other in self._interest:  # what was asked there is asked elsewhere
+            self.request(other, now)
+
+    def handle_deadline(self, now: Now) -> None:
+        for link in self._sync.handle_timeouts(now.monotonic_s):
+            self.request(link, now)
+        for link, rows in self._gossip.due_announcements(now.monotonic_s):
+            for start in range(0, len(rows), wire.LIST_MAX):
+                self._outbox.send(link, wire.Announce(tuple(rows[start : start + wire.LIST_MAX])), droppable=True)
+        for link, incident, log in self._gossip.due_grafts(now.monotonic_s):
+            self._outbox.send(link, wire.Graft(incident, log, self._height(incident, log)))
+
+    # --- anti-entropy ---------------------------------------------------------------------------------------------
+
+    def on_log_digest(self, link: int, digest: bytes) -> None:
+        """The peer's summary: equal means that nobody lacks anything."""
+        if digest == self._holdings.digest():
+            self._sync.on_equal(link)
+            self._picture.on_equal(self._device(link), self._holdings)
+            return
+        digests = [(incident, self._holdings.incident_digest(incident)) for incident in self._holdings.incidents()]
+        for start in range(0, max(1, len(digests)), wire.LIST_MAX):
+            part = tuple(digests[start : start + wire.LIST_MAX])
+            self._outbox.send(link, wire.Incidents(part, start + wire.LIST_MAX >= len(digests)))
+
+    def on_incidents(self, link: int, message: wire.Incidents, now: Now) -> None:
+        for incident, digest in message.digests:
+            self._interest[link].add(incident)
+            if not self._takes(incident):
+                self._outbox.send(link, wire.PackagesWant(incident))
+            elif not self._holdings.holds(incident) or self._holdings.incident_digest(incident) != digest:
+                self._send_heights(link, incident, answer=False)
+        if message.last:
+            for incident in self._holdings.incidents():
+                if incident not in self._interest[link] and self._offers(link, incident):
+                    self._send_heights(link, incident, answer=False)
+
+    def _send_heights(self, link: int, incident: IncidentId, answer: bool) -> None:
+        heads = [(head.log, head.height) for head in self._holdings.logs(incident)]
+        for start in range(0, max(1, len(heads)), wire.LIST_MAX):
+            part = tuple(heads[start : start + wire.LIST_MAX])
+            self._outbox.send(link, wire.Heights(incident, part, start + wire.LIST_MAX >= len(heads), answer))
+
+    def on_heights(self, link: int, message: wire.Heights, now: Now) -> None:
+        if not self._takes(message.incident):
+            self._outbox.send(link, wire.PackagesWant(message.incident))
+            return
+        self._interest[link].add(message.incident)
+        for log, height in message.heights:
+            self._on_told(link, message.incident, log, height)
+        if message.last and not message.answer:
+            self._send_heights(link, message.incident, answer=True)
+        self.request(link, now)
+
+    def _on_told(self, link: int, incident: IncidentId, log: LogId, height: int) -> None:
+        self._sync.on_told(link, incident, log, height)
+        self._picture.on_told(self._device(link), incident, log, height)
+
+    def request(self, link: int, now: Now) -> None:
+        for want in self._sync.plan(link, now.monotonic_s):
+            self._outbox.send(link, want)
+
+    def on_want(self, link: int, message: wire.Want, now: Now) -> None:
+        self._interest[link].add(message.incident)
+        try:
+            answer = self._holdings.serve(self._store, message)
+        except LocalFaultError as error:
+            self._on_local_fault(error)
+            answer = wire.Lack(message.incident, message.log, message.first)
+        self._outbox.send(link, answer, bulk=True)
+
+    def on_lack(self, link: int, message: wire.Lack, now: Now) -> None:
+        self._sync.on_answer(link, message.incident, message.log, message.first, 0, 0)
+        self.request(link, now)
+
+    # --- entries --------------------------------------------------------------------------------------------------
+
+    def on_run(self, link: int, message: wire.Run, now: Now) -> None:
+        """Entries by push or as an answer. Raises UntrustedInputError ``bad-signature`` or ``log-forked``."""
+        incident, log = message.incident, message.log
+        size_bytes = sum(len(row[1]) + len(row[2] or b"") for row in message.rows)
+        asked = self._sync.on_answer(link, incident, log, message.first, len(message.rows), size_bytes)
+        if not self._takes(incident) and not self._is_invitation(message):
+            self._outbox.send(link, wire.PackagesWant(incident))
+            return
+        if not self._has_room(link, incident, size_bytes):
+            return
+        self._interest[link].add(incident)
+        taken = self._holdings.take_untrusted(message)
+        self._on_told(link, incident, log, message.last)
+        if taken.fit is Fit.KNOWN and not asked and self._gossip.on_duplicate(link, log):
+            self._outbox.send(link, wire.Prune(incident, log))
+        if taken.fit is Fit.GAP and asked:
+            self._sync.restart_log(link, incident, log)
+        if taken.fit is Fit.NEW and taken.seal is not None:
+            self._incidents.accept(taken.entries, taken.seal, now)
+            if asked:
+                self._announce(message, link, now)
+            else:
+                self.push(message, link, now)
+        self.request(link, now)
+
+    def push(self, run: wire.Run, source: int | None, now: Now) -> None:
+        """Spreads a run that is new here; ``source`` delivered it, None for an own one."""
+        links = self._spread(run, source, now)
+        data = wire.encode(run) if links else b""
+        for link in links:
+            self._outbox.send_encoded(link, data, droppable=True)
+        self._invite(run)
+
+    def _announce(self, run: wire.Run, source: int, now: Now) -> None:
+        """What came by anti-entropy is many entries: others are told of it, and ask."""
+        for link in self._spread(run, source, now):
+            self._outbox.send(link, wire.Announce(((run.incident, run.log, run.last),)), droppable=True)
+        self._invite(run)
+
+    def _spread(self, run: wire.Run, source: int | None, now: Now) -> list[int]:
+        links = [link for link in self._interest if self._offers(link, run.incident)]
+        return self._gossip.spread(run.incident, run.log, run.last, source, links, now.monotonic_s)
+
+    def on_announce(self, link: int, message: wire.Announce, now: Now) -> None:
+        for incident, log, height in message.heights:
+            self._interest[link].add(incident)
+            if self._takes(incident):
+                self._on_told(link, incident, log, height)
+                held = self._height(incident, log)
+                self._gossip.on_announce(link, incident, log, height, held, now.monotonic_s)
+
+    def on_prune(self, link: int, message: wire.Prune) -> None:
+        self._gossip.on_prune(link, message.log)
+
+    def on_graft(self, link: int, message: wire.Graft, now: Now) -> None:
+        self._gossip.on_graft(link, message.log)
+        height = self._height(message.incident, message.log)
+        if height > message.height:
+            self.on_want(link, wire.Want(message.incident, message.log, message.height + 1, height), now)
+
+    # --- invitations ----------------------------------------------------------------------------------------------
+
+    def _is_invitation(self, run: wire.Run) -> bool:
+        packages = [(run.key_ids[index], package) for index, _, package in run.rows if package is not None]
+        return self._incidents.try_packages(run.incident, packages)
+
+    def _invite(self, run: wire.Run) -> None:
+        """Shows new packages to peers that are no relays and may be members without this node knowing it."""
+        if not self._relay.enabled:
+            return
+        for index, _, package in run.rows:
+            if package is not None:
+                message = wire.Packages(run.incident, ((run.key_ids[index], package),))
+                for link in self._interest:
+                    if not self._offers(link, run.incident):
+                        self._outbox.send(link, message, droppable=True)
+
+    def on_packages_want(self, link: int, message: wire.PackagesWant) -> None:
+        packages = self._incidents.packages(message.incident)
+        if packages:
+            self._outbox.send(link, wire.Packages(message.incident, tuple(packages)), bulk=True)
+
+    def on_packages(self, link: int, message: wire.Packages) -> None:
+        """Whoever can open one is a member, and asks for the incident. Raises UntrustedInputError ``package-*``."""
+        if not self._takes(message.incident) and self._incidents.try_packages(message.incident, message.packages):
+            self._interest[link].add(message.incident)
+            self._send_heights(link, message.incident, answer=False)
+
+    # --- who is offered what --------------------------------------------------------------------------------------
+
+    def _takes(self, incident: IncidentId) -> bool:
+        return self._relay.enabled or self._incidents.is_member(incident)
+
+    def _offers(self, link: int, incident: IncidentId) -> bool:
+        """May this peer be sent entries: it showed that it holds the incident, or it is for it anyway."""
+        return incident in self._interest[link] or self._is_for(self._device(link), incident)
+
+    def _is_for(self, device: DeviceId, incident: IncidentId) -> bool:
+        replica = self._incidents.replicas.get(incident)
+        if replica is not None and replica.group.role(device) is not None:
+            return True
+        peer = self._peers.known.get(device)
+        reads = self._incidents.is_member(incident)
+        return peer is not None and peer.identity.relay and (reads or self._relay.enabled)
+
+    def _has_room(self, link: int, incident: IncidentId, size_bytes: int) -> bool:
+        """Quotas for incidents this node cannot read. Charged to the neighbour that delivers, whoever wrote it."""
+        if self._incidents.is_member(incident):
+            return True
+        total = sum(
+            self._holdings.bytes_added(other)
+            for other in self._holdings.incidents()
+            if not self._incidents.is_member(other)
+        )
+        if (
+            self._holdings.bytes_added(incident) + size_bytes <= self._relay.incident_bytes_max
+            and total + size_bytes <= self._relay.total_bytes_max
+        ):
+            return True
+        self._peers.by_link[link].last_refusal = "relay-quota"
+        self._outbox.report("relay-quota", f"no room for more of incident {incident.hex()[:8]}", link)
+        return False
+
+    def _device(self, link: int) -> DeviceId:
+        return self._peers.by_link[link].identity.device
+
+    def _height(self, incident: IncidentId, log: LogId) -> int:
+        return self._holdings.head(incident, log)[0]
+
+    # --- the picture ----------------------------------------------------------------------------------------------
+
+    def they_lack(self, device: DeviceId) -> int | None:
+        """Entries held here and offered to this peer that it had not when it last told; None before it ever told."""
+        if not self._picture.knows(device):
+            return None
+        return sum(
+            self._picture.lacks(device, incident, self._holdings.logs(incident))
+            for incident in self._holdings.incidents()
+            if self._is_for(device, incident)
+        )
+
+    def we_lack(self, device: DeviceId) -> int | None:
+        """Entries the linked peer said it holds and we do not; None when it is not linked."""
+        peer = self._peers.known.get(device)
+        return None if peer is None or peer.link is None else self._sync.we_lack(peer.link)
