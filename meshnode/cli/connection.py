@@ -81,7 +81,7 @@ def find_incident(client: Client, text: str) -> str:
     """The id of the incident whose id begins with this text."""
     if _is_whole_id(text):
         return text
-    return _one_of([item.id for item in client.incidents()], text, "incident", "meshnode incident list")
+    return one_of([item.id for item in client.incidents()], text, "incident", "meshnode incident list")
 
 
 def find_object(client: Client, incident: str, text: str | None) -> ObjectName:
@@ -94,7 +94,7 @@ def find_object(client: Client, incident: str, text: str | None) -> ObjectName:
     if _is_whole_id(prefix):
         return ObjectName(collection, prefix)
     ids = [item.id for item in client.collection(incident, collection)]
-    return ObjectName(collection, _one_of(ids, prefix, f"object in {collection}", "meshnode incident show"))
+    return ObjectName(collection, one_of(ids, prefix, f"object in {collection}", "meshnode incident show"))
 
 
 def read_field(client: Client, incident: str, name: ObjectName, field: str) -> FieldView | None:
@@ -116,6 +116,16 @@ def find_value(values: Sequence[ValueView], text: str) -> ValueView:
     raise RefusedError("unknown-value", f"the field has no value {text!r}", f"its values are: {shown}")
 
 
+def one_of(ids: Sequence[str], prefix: str, what: str, listing: str) -> str:
+    """The one id that begins like this. RefusedError ``ambiguous-id`` or ``unknown-<what>``."""
+    found = [item for item in ids if item.startswith(prefix.lower())]
+    if len(found) == 1:
+        return found[0]
+    code = "ambiguous-id" if found else f"unknown-{what.split()[0]}"
+    many = f"begins the id of {len(found)} of them" if found else "begins the id of none"
+    raise RefusedError(code, f"{what}: {prefix!r} {many}", f"copy more of the id from: {listing}")
+
+
 def _find_socket(socket: Path | None, config: Path | None) -> Path:
     source = click.get_current_context().get_parameter_source
     config_is_nearer = (
@@ -134,15 +144,6 @@ def _find_socket(socket: Path | None, config: Path | None) -> Path:
 
 def _is_whole_id(text: str) -> bool:
     return len(text) == ID_DIGITS and all(digit in "0123456789abcdef" for digit in text)
-
-
-def _one_of(ids: Sequence[str], prefix: str, what: str, listing: str) -> str:
-    found = [item for item in ids if item.startswith(prefix.lower())]
-    if len(found) == 1:
-        return found[0]
-    code = "ambiguous-id" if found else f"unknown-{what.split()[0]}"
-    many = f"begins the id of {len(found)} of them" if found else "begins the id of none"
-    raise RefusedError(code, f"{what}: {prefix!r} {many}", f"copy more of the id from: {listing}")
 
 
 def _matches(identifier: str, log: str, position: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meshnode.cli import output
-from meshnode.cli.connection import client_command, find_incident, find_object
+from meshnode.cli.connection import client_command, find_incident, find_object, one_of
 
 if TYPE_CHECKING:
     from meshnode.client import Client
@@ -186,8 +186,8 @@ def attachment(client: Client, incident: str, attachment_id: str, out: Path, as_
     from meshnode.errors import LocalFaultError
 
     identifier = find_incident(client, incident)
-    found = find_object(client, identifier, f"attachments/{attachment_id}").object or ""
-    file = client.attachment(identifier, found)
+    ids = [item.id for item in client.attachments(identifier)]
+    file = client.attachment(identifier, one_of(ids, attachment_id, "attachment", "meshnode incident attachments"))
     try:
         with out.open("xb") as target:
             target.write(file.data)

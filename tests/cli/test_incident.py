@@ -1,0 +1,293 @@
+"""Reading and changing incidents from the command line, against a real API server on a real socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_support import Meshnode, Said
+
+from meshnode.cli import connection
+from meshnode.core.ids import IncidentId
+
+if TYPE_CHECKING:
+    from conftest import Daemon
+
+CAP_FILES = Path(__file__).parents[1] / "data" / "cap" / "valid"
+
+
+@pytest.fixture
+def incident(daemon: Daemon, meshnode: Meshnode) -> str:
+    said = meshnode("incident", "open", "--kind", "man-hunt", "--title", "Two suspects", "--json")
+    assert said.code == 0, said.err
+    found: str = said.json["incident"]
+    return found
+
+
+def fields(meshnode: Meshnode, incident: str, *more: str) -> dict[str, list[object]]:
+    shown = meshnode("incident", "show", incident, *more, "--json").json["fields"]
+    return {name: [value["value"] for value in field["values"]] for name, field in shown.items()}
+
+
+def done(said: Said) -> Said:
+    assert said.code == 0, said.err
+    return said
+
+
+def test_an_incident_is_opened_by_hand_with_first_values_and_members(daemon: Daemon, meshnode: Meshnode) -> None:
+    command = ["incident", "open", "--kind", "cbrn-e", "--title", "112", "--share", "NL,DE", "--share", "FR"]
+    said = done(meshnode(*command, "--field", "injured_persons=112", "--field", "hazards+=chemical", "--json"))
+    assert fields(meshnode, said.json["incident"]) == {
+        "title": ["112"],
+        "injured_persons": [112],
+        "hazards": ["chemical"],
+    }
+    members = meshnode("incident", "members", said.json["incident"], "--json").json
+    assert [member["noc"] for member in members] == ["BE", "NL", "DE", "FR"]
+
+
+def test_an_incident_is_opened_from_a_cap_alert_and_keeps_the_file_as_it_came(
+    daemon: Daemon, meshnode: Meshnode, tmp_path: Path
+) -> None:
+    alert = sorted(CAP_FILES.glob("*.cap"))[0]
+    said = done(meshnode("incident", "open", "--cap", alert, "--title", "Ours", "--json"))
+    incident = said.json["incident"]
+    assert fields(meshnode, incident)["title"] == ["Ours"]
+    kept = meshnode("incident", "attachments", incident, "--json").json
+    assert [item["size_bytes"] for item in kept] == [alert.stat().st_size]
+    out = tmp_path / "out.cap"
+    done(meshnode("incident", "attachment", incident[:30], kept[0]["id"][:6], "--out", out))
+    assert out.read_bytes() == alert.read_bytes()
+    again = meshnode("incident", "attachment", incident, kept[0]["id"], "--out", out, "--json")
+    assert (again.code, again.error["code"]) == (4, "file-not-written")
+
+
+@pytest.mark.parametrize("alert", sorted(CAP_FILES.glob("*.cap")), ids=lambda path: path.stem)
+def test_every_sample_alert_opens_in_requests_that_the_daemon_takes(
+    daemon: Daemon, meshnode: Meshnode, alert: Path
+) -> None:
+    done(meshnode("incident", "open", "--cap", alert, "--json"))
+    assert all(len(entry.operations) <= 256 for entry in daemon.service.journal)
+
+
+def test_a_bad_alert_is_a_bad_input_file_and_opens_nothing(daemon: Daemon, meshnode: Meshnode, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.cap"
+    bad.write_text("<alert/>")
+    said = meshnode("incident", "open", "--cap", bad, "--json")
+    assert said.code == 5
+    assert said.error["code"].startswith("cap-")
+    assert daemon.service.incidents == {}
+    assert meshnode("incident", "open", "--cap", tmp_path / "none.cap").code == 4
+
+
+def test_an_alert_that_breaks_off_says_which_incident_holds_a_part_of_it(
+    daemon: Daemon, meshnode: Meshnode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshnode.cli.incident_open.BATCH_CHANGES_MAX", 5)
+    real_change = daemon.service.change
+    calls = []
+
+    async def fill_up(*arguments: object) -> object:
+        calls.append(arguments)
+        daemon.service.disk_is_full = len(calls) > 1
+        return await real_change(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(daemon.service, "change", fill_up)
+    said = meshnode("incident", "open", "--cap", sorted(CAP_FILES.glob("*.cap"))[0])
+    assert said.code == 1
+    assert f"note: incident {'0' * 32} is open, but holds only a part" in said.err
+    assert "error: store-full: " in said.err
+
+
+def test_set_takes_text_as_text_and_numbers_where_the_field_is_a_number(incident: str, meshnode: Meshnode) -> None:
+    done(meshnode("incident", "set", incident, "title", "2026"))
+    done(meshnode("incident", "set", incident, "dead_persons", "2026"))
+    done(meshnode("incident", "set", incident, "summary", '{"not": "a map"}'))
+    done(meshnode("incident", "set", incident, "area", '{"type": "Point", "coordinates": [4.35, 50.85]}'))
+    done(meshnode("incident", "set", incident, "x-mine", "7"))
+    done(meshnode("incident", "set", incident, "x-ours", "7", "--json-value"))
+    assert fields(meshnode, incident) == {
+        "title": ["2026"],
+        "dead_persons": [2026],
+        "summary": ['{"not": "a map"}'],
+        "area": [{"type": "Point", "coordinates": [4.35, 50.85]}],
+        "x-mine": ["7"],
+        "x-ours": [7],
+    }
+
+
+def test_a_value_that_is_no_json_though_it_should_be_is_a_usage_error(incident: str, meshnode: Meshnode) -> None:
+    said = meshnode("incident", "set", incident, "x-a", "{", "--json-value", "--json")
+    assert (said.code, said.error["code"]) == (2, "usage")
+
+
+def test_set_replaces_what_is_shown_or_only_what_is_named(daemon: Daemon, incident: str, meshnode: Meshnode) -> None:
+    daemon.service.plant_conflict(IncidentId(bytes.fromhex(incident)), "title", "Planted")
+    values = meshnode("incident", "conflicts", incident, "--json").json[0]["values"]
+    done(meshnode("incident", "set", incident, "title", "Third", "--replaces", values[0]["id"][:12] + ".1.0"))
+    assert fields(meshnode, incident)["title"] == ["Planted", "Third"]
+    said = meshnode("incident", "set", incident, "title", "x", "--replaces", "abcd", "--json")
+    assert (said.code, said.error["code"]) == (1, "unknown-value")
+    done(meshnode("incident", "set", incident, "title", "Fourth"))
+    assert fields(meshnode, incident)["title"] == ["Fourth"]
+
+
+def test_a_conflict_shows_both_values_with_author_and_time_until_it_is_resolved(
+    daemon: Daemon, incident: str, meshnode: Meshnode
+) -> None:
+    assert meshnode("incident", "conflicts", incident).out == "no conflicts\n"
+    daemon.service.plant_conflict(IncidentId(bytes.fromhex(incident)), "title", "Three suspects")
+    shown = meshnode("incident", "conflicts", incident).out
+    for part in ("Two suspects", "Three suspects", "BE/be-1", "FR/fr-1", "2023-11-14 22:13:20Z"):
+        assert part in shown
+    assert "CONFLICT" in meshnode("incident", "show", incident).out
+    taken = next(line.split()[2] for line in shown.splitlines() if "Three" in line)
+    done(meshnode("incident", "resolve", incident, "title", "--take", taken))
+    assert fields(meshnode, incident)["title"] == ["Three suspects"]
+    said = meshnode("incident", "resolve", incident, "title", "--take", taken, "--json")
+    assert (said.code, said.error["code"]) == (1, "no-conflict")
+
+
+def test_a_conflict_is_resolved_by_a_third_value_and_only_in_what_was_seen(
+    daemon: Daemon, incident: str, meshnode: Meshnode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = IncidentId(bytes.fromhex(incident))
+    daemon.service.plant_conflict(number, "title", "Three")
+    real_change = daemon.service.change
+
+    async def late(*arguments: object) -> object:
+        daemon.service.plant_conflict(number, "title", "Late")
+        return await real_change(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(daemon.service, "change", late)
+    done(meshnode("incident", "resolve", incident, "title", "--value", "Four"))
+    # The value that arrived meanwhile has the planted device's log as well, so ask for what is visible.
+    assert "Four" in fields(meshnode, incident)["title"]
+    assert meshnode("incident", "resolve", incident, "title").code == 2
+
+
+def test_objects_are_added_read_changed_and_deleted_by_short_names(incident: str, meshnode: Meshnode) -> None:
+    said = done(meshnode("incident", "add", incident, "persons", "role=suspect", "height_cm=180", "aliases+=Joe"))
+    place = said.out.split()[1]
+    short = place[:14]
+    assert fields(meshnode, incident, "--object", short) == {
+        "role": ["suspect"],
+        "height_cm": [180],
+        "aliases": ["Joe"],
+    }
+    done(meshnode("incident", "set", incident, "role", "witness", "--object", short))
+    done(meshnode("incident", "add-to", incident, "aliases", "Jim", "Jay", "--object", short))
+    done(meshnode("incident", "remove-from", incident, "aliases", "Joe", "--object", short))
+    assert fields(meshnode, incident, "--object", place) == {
+        "role": ["witness"],
+        "height_cm": [180],
+        "aliases": ["Jim", "Jay"],
+    }
+    assert "persons/" in meshnode("incident", "show", incident).out
+    history = meshnode("incident", "history", incident, "--object", short, "--json").json
+    assert len(history["items"]) == 4
+    done(meshnode("incident", "delete", incident, short))
+    assert meshnode("incident", "show", incident, "--object", place).out.startswith(f"{place} deleted")
+    said = meshnode("incident", "show", incident, "--object", "persons/ffff", "--json")
+    assert (said.code, said.error["code"]) == (1, "unknown-object")
+
+
+@pytest.mark.parametrize("text", ["novalue", "=x", "+=x"])
+def test_what_is_no_assignment_is_a_usage_error(incident: str, meshnode: Meshnode, text: str) -> None:
+    said = meshnode("incident", "add", incident, "persons", text, "--json")
+    assert (said.code, said.error["code"]) == (2, "usage")
+
+
+def test_the_log_book_is_appended_and_its_newest_records_are_listed_the_newest_last(
+    incident: str, meshnode: Meshnode
+) -> None:
+    for number in range(4):
+        done(meshnode("incident", "log", incident, f"record {number}", "--precedence", "flash"))
+    listed = meshnode("incident", "log", incident, "--limit", "2", "--json").json
+    assert [item["record"]["text"] for item in listed] == ["record 2", "record 3"]
+    assert "flash" in meshnode("incident", "log", incident).out
+    assert meshnode("incident", "log", incident, "--marking", "TLP:RED").code == 2
+
+
+def test_the_history_is_read_by_pages_or_to_the_end(incident: str, meshnode: Meshnode) -> None:
+    for number in range(5):
+        meshnode("incident", "log", incident, str(number))
+    said = meshnode("incident", "history", incident, "--limit", "4")
+    assert "note: there is more: --after 4" in said.err
+    rest = meshnode("incident", "history", incident, "--after", "4", "--json").json
+    assert (len(rest["items"]), rest["next"]) == (2, "")
+    assert len(meshnode("incident", "history", incident, "--limit", "2", "--all", "--json").json["items"]) == 6
+
+
+def test_watch_tells_what_happened_from_a_number_on(incident: str, meshnode: Meshnode) -> None:
+    meshnode("incident", "set", incident, "title", "a\x1b[2Jb", "--operator", "duty.officer")
+    said = done(meshnode("incident", "watch", incident, "--after", "1", "--count", "1"))
+    assert "duty.officer" in said.out
+    assert "a\\x1b[2Jb" in said.out
+    lines = meshnode("incident", "watch", "--after", "0", "--count", "2", "--json").out.splitlines()
+    assert len(lines) == 2
+
+
+def test_sharing_names_the_new_members_and_an_unknown_noc_is_refused(incident: str, meshnode: Meshnode) -> None:
+    assert done(meshnode("incident", "share", incident, "NL,DE", "FR")).out.startswith("shared with NL, DE, FR")
+    assert "NL/nl-1" in meshnode("incident", "members", incident).out
+    said = meshnode("incident", "share", incident, "XX", "--json")
+    assert (said.code, said.error["code"]) == (1, "unknown-noc")
+
+
+def test_an_incident_is_named_by_any_unambiguous_beginning_of_its_id(incident: str, meshnode: Meshnode) -> None:
+    meshnode("incident", "open", "--kind", "other", "--title", "Second")
+    said = meshnode("incident", "show", "0", "--json")
+    assert (said.code, said.error["code"]) == (1, "ambiguous-id")
+    said = meshnode("incident", "show", "abc", "--json")
+    assert (said.code, said.error["code"]) == (1, "unknown-incident")
+    assert meshnode("incident", "show", "0" * 31 + "1", "--json").json["summary"]["title"] == "Second"
+
+
+def test_tables_name_every_incident_peer_and_count(incident: str, meshnode: Meshnode) -> None:
+    assert "Two suspects" in meshnode("incident", "list").out
+    assert meshnode("incident", "list", "--json").json[0]["id"] == incident
+    assert "NL/nl-1  cut-off" in meshnode("peers").out
+    assert meshnode("peers", "--json").json[0]["they_lack"] is None
+    assert "BE/be-1" in meshnode("status").out
+    assert meshnode("status", "--json").json["identity"]["noc"] == "BE"
+
+
+def test_a_refusal_of_the_daemon_names_its_code_and_the_value_it_is_about(incident: str, meshnode: Meshnode) -> None:
+    said = meshnode("incident", "set", incident, "severity", "7", "--json-value", "--json")
+    assert (said.code, said.error["code"]) == (1, "bad-value")
+    said = meshnode("incident", "set", "0" * 31 + "9", "title", "x")
+    assert said.code == 1
+    assert said.err.startswith("error: unknown-incident: ")
+    assert "\n  what to do: " in said.err
+
+
+def test_the_read_only_socket_reads_and_does_not_write(daemon: Daemon, incident: str, meshnode: Meshnode) -> None:
+    done(meshnode("incident", "list", "--socket", daemon.read_socket))
+    said = meshnode("incident", "log", incident, "x", "--socket", daemon.read_socket, "--json")
+    assert (said.code, said.error["code"]) == (1, "read-only-socket")
+
+
+def test_no_daemon_is_told_apart_from_a_refusal(tmp_path: Path, meshnode: Meshnode) -> None:
+    said = meshnode("status", "--socket", tmp_path / "none.sock")
+    assert said.code == 3
+    assert said.err.startswith("error: daemon-unreachable: ")
+    assert "meshnode run" in said.err
+
+
+def test_the_socket_is_named_by_option_then_environment_then_configuration(
+    daemon: Daemon, meshnode: Meshnode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[api]\nsocket = "none.sock"\n')
+    assert meshnode("status").code == 0  # the environment
+    assert meshnode("status", "--config", config).code == 3  # the command line is nearer than the environment
+    assert meshnode("status", "--config", config, "--socket", daemon.socket).code == 0
+    monkeypatch.delenv("MESHNODE_SOCKET")
+    monkeypatch.setattr(connection, "DEFAULT_SOCKET", daemon.socket)
+    assert meshnode("status").code == 0
+    monkeypatch.setattr(connection, "SYSTEM_CONFIG", config)
+    assert meshnode("status").code == 3
+    config.write_text("[api]\nsock = 1\n")
+    assert meshnode("status").code == 4
