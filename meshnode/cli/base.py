@@ -82,6 +82,17 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            # What was printed may still be in a buffer; a closed pipe shows up only now.
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read us (head, less) has seen enough. Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return result
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -94,8 +105,6 @@ class LazyGroup(click.Group):
         as_json = "--json" in arguments
         try:
             code = super().main(arguments, prog_name, complete_var, standalone_mode=False, **extra)
-            # What was printed may still be in a buffer; a closed pipe shows up only now.
-            sys.stdout.flush()
         except click.UsageError as error:
             _end_usage(error, as_json)
         except MeshnodeError as error:
@@ -103,10 +112,6 @@ class LazyGroup(click.Group):
             sys.exit(exit_code_of(error))
         except (click.Abort, KeyboardInterrupt):
             sys.exit(EXIT_INTERRUPTED)
-        except BrokenPipeError:
-            # Whoever read us (head, less) has seen enough. Python would complain again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
         except Exception:  # noqa: BLE001 - the outermost edge: a bug must not look like a refusal (exit code 1)
             import traceback
 
