@@ -14,6 +14,7 @@ then not known, and the error (``answer-lost``) says so.
 from __future__ import annotations
 
 import http.client
+import json
 import select
 import socket
 import time
@@ -238,7 +239,12 @@ class Client:
         return _decode(self._ask("GET", target, None).body, result)
 
     def _post(self, target: str, record: msgspec.Struct) -> WrittenView:
-        return _decode(self._ask("POST", target, msgspec.json.encode(record)).body, WrittenView)
+        try:
+            # Not msgspec's encoder: it writes null for NaN and infinity, and a value would be lost without a word.
+            body = json.dumps(msgspec.to_builtins(record), allow_nan=False, ensure_ascii=False).encode("utf-8")
+        except (TypeError, ValueError) as error:
+            raise ApiError("invalid-value", f"a value cannot be sent: {error}", "send values that JSON has") from None
+        return _decode(self._ask("POST", target, body).body, WrittenView)
 
     def _ask(self, method: str, target: str, body: bytes | None) -> _Answer:
         sock = self._reusable() or self._connect(self._timeout_s)
@@ -280,6 +286,8 @@ class Client:
         response = http.client.HTTPResponse(sock, method=method)
         try:
             response.begin()
+            if response.length is None:
+                raise http.client.IncompleteRead(b"")  # cut off within the header: our answers have a length
             data = response.read()
         except (OSError, http.client.HTTPException):
             if refused is not None:
