@@ -288,9 +288,9 @@ class State:
             case Chunk(obj, index, data):
                 self.chunks.setdefault(obj, []).append((index, dot))
                 self._keep(CHUNK, dot, author, obj, index, data)
-            case Unknown(code, arguments):
+            case _:
                 self.unknown_count += 1
-                self._keep(code, dot, author, list(arguments))
+                self._keep(operation.code, dot, author, list(operation.arguments))
         if not isinstance(operation, Unknown) and operation.extra:
             self.facts.add(extra_fact(dot, operation.extra))
         return True

@@ -5,9 +5,10 @@ record of the log book, an operation this version does not know. Each fact hashe
 (SHAKE-128 of its canonical encoding), and the sum of these numbers modulo 2**2048 stands for the set: a fact is added
 when it becomes live and subtracted when it dies, each in a few microseconds, however large the document is.
 
-This is AdHash (Bellare and Micciancio, 1997; LtHash is its vector form). Finding two sets with one sum is a
-generalised birthday problem, which gets easier with many freely chosen facts and harder with the modulus; at 256 bits
-a hostile member could afford it, at 2,048 bits it costs far more than 2**100. SHAKE-128 bounds the rest at 2**128.
+This is AdHash (Bellare and Micciancio, 1997). Two sets with one sum are a generalised birthday problem (Wagner, 2002):
+easier with many facts of the attacker's choice, harder with the modulus. At 256 bits it would cost 2**31; at 2,048 bits
+and with 16 million chosen facts about 2**106. The digest covers the heads of all logs besides, so whoever forged a sum
+would still have to forge a hash chain.
 
 A fact is encoded as a head of fixed length (its kind, and for most the dot of an operation) and a sequence of canonical
 CBOR items, so two different facts never share an encoding.

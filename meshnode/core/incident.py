@@ -147,11 +147,6 @@ class Document:
         """(index, dot) of each piece of an attachment, ascending. The bytes are in the store."""
         return sorted(self._state.chunks.get(obj, ()))
 
-    def author_of(self, dot: Dot) -> AuthorView | None:
-        """Device, NOC and name that write the dot's log, without operator and time; None for an unknown log."""
-        log = self._state.logs.get(dot.log)
-        return None if log is None else AuthorView(log.device.hex(), log.noc, log.name, "", 0)
-
     def _objects(self, collection: str) -> list[Thing]:
         things = self._state.things.get(collection, {})
         return [

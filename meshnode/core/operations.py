@@ -152,8 +152,8 @@ def encode_operation(operation: Operation) -> list[Any]:
             return [LOG, record, *extra]
         case Chunk(obj, index, data, extra):
             return [CHUNK, obj, index, data, *extra]
-        case Unknown(code, arguments):
-            return [code, *arguments]
+        case _:
+            return [operation.code, *operation.arguments]
 
 
 def encode_dots(dots: tuple[Dot, ...]) -> list[list[Any]]:
