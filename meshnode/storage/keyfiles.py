@@ -23,12 +23,11 @@ import secrets
 import shlex
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from meshnode.core import certificates
 from meshnode.core.certificates import Certificate
-from meshnode.core.ids import DeviceId
+from meshnode.core.identity import Identity
 from meshnode.core.keys import PUBLIC_KEY_BYTES, SEED_BYTES, PublicKey, SigningKey
 from meshnode.errors import LocalFaultError, UntrustedInputError
 from meshnode.storage import armour
@@ -51,20 +50,6 @@ _PRIVATE_MODE = 0o600
 _PUBLIC_MODE = 0o644
 _OTHERS_ANY = 0o077
 _OTHERS_WRITE = 0o022
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """Everything a daemon needs to be this node, read once at its start."""
-
-    device_key: SigningKey = field(repr=False)
-    store_key: bytes = field(repr=False)
-    network_root: PublicKey
-    certificate: Certificate
-
-    @property
-    def device(self) -> DeviceId:
-        return self.certificate.device
 
 
 # --- the node's own files ---------------------------------------------------------------------------------------
@@ -108,7 +93,7 @@ def read_certificate(data_dir: Path, network_root: PublicKey) -> Certificate:
         ) from None
 
 
-def read_identity(data_dir: Path) -> NodeIdentity:
+def read_identity(data_dir: Path) -> Identity:
     """All of it, and that it belongs together. Raises LocalFaultError; dates are judged by whoever has a clock."""
     device_key = read_device_key(data_dir)
     store_key = read_store_key(data_dir)
@@ -120,7 +105,7 @@ def read_identity(data_dir: Path) -> NodeIdentity:
             f"{data_dir / CERTIFICATE_FILE} is for another device key than {DEVICE_KEY_FILE}",
             "put back the certificate of this device, or have its device.request certified and enrol again",
         )
-    return NodeIdentity(device_key, store_key, network_root, certificate)
+    return Identity(device_key, store_key, certificate, network_root)
 
 
 # --- files ------------------------------------------------------------------------------------------------------
