@@ -43,6 +43,7 @@ from meshnode.core.identity import Identity
 from meshnode.core.ids import IncidentId
 from meshnode.core.keys import PublicKey, SigningKey
 from meshnode.core.node import Node, NodeSettings
+from meshnode.core.peers import ConfiguredPeer
 from meshnode.core.reading import Reading
 from meshnode.errors import MeshnodeError
 from meshnode.storage.memory import MemoryLogStore
@@ -124,7 +125,8 @@ class World:
 
     def add(self, noc: str, name: str = "1", relay: bool = True, peers: tuple[str, ...] = ()) -> Host:
         identity = make_identity(noc, name, relay)
-        settings = NodeSettings(addresses=peers, relay=RelaySettings(enabled=relay))
+        configured = tuple(ConfiguredPeer((address,)) for address in peers)
+        settings = NodeSettings(peers=configured, relay=RelaySettings(enabled=relay))
         store = MemoryLogStore()
         host_name = noc if name == "1" else f"{noc}-{name}"
         node = self._make_node(identity, settings, store)

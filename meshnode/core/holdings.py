@@ -95,6 +95,14 @@ class Holdings:
         logs.digest = None
         self._digest = None
 
+    def refresh(self, store: LogStore) -> None:
+        """After damage was found: what the store can still give is what is held, and sync fetches the rest again."""
+        for incident, logs in self._incidents.items():
+            logs.heads = {head.log: (head.height, head.hash) for head in store.heads(incident)}
+            logs.digest = None
+        self._digest = None
+        self.entries = sum(height for logs in self._incidents.values() for height, _ in logs.heads.values())
+
     def incident_digest(self, incident: IncidentId) -> bytes:
         """32 bytes over (log, height, head) in ascending order of logs."""
         logs = self._incidents[incident]

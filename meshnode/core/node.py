@@ -42,7 +42,7 @@ from meshnode.core.incidents import Incidents
 from meshnode.core.keys import RandomBytes
 from meshnode.core.log import CommitBatch, LogStore
 from meshnode.core.outbox import Outbox
-from meshnode.core.peers import DialSettings, Peers
+from meshnode.core.peers import ConfiguredPeer, DialSettings, Peers
 from meshnode.core.rollcall import Rollcall
 from meshnode.core.sync import INTERVAL_S, Sync
 from meshnode.errors import LocalFaultError, MeshnodeError, RefusedError, UntrustedInputError
@@ -54,8 +54,7 @@ IDLE_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    addresses: tuple[str, ...] = ()
-    """Configured peers, ``host:port``."""
+    peers: tuple[ConfiguredPeer, ...] = ()
     advertise: tuple[str, ...] = ()
     """Where peers are told to reach this node, beside what they see themselves."""
     relay: RelaySettings = field(default_factory=RelaySettings)
@@ -93,7 +92,7 @@ class Node:
         self.rollcall = Rollcall(identity, store, self.outbox, random_bytes, self._put, now)
         roster, ring = self.rollcall.roster, self.rollcall.ring
         self.incidents = Incidents(identity, store, self.holdings, roster, ring, rng, random_bytes, sealer)
-        self.peers = Peers(identity.device, list(settings.addresses), settings.dial, rng)
+        self.peers = Peers(identity.device, settings.peers, settings.dial, rng)
         self._gossip = Gossip()
         self._sync = Sync(rng, self._height, settings.anti_entropy_interval_s)
         self.exchange = Exchange(
@@ -108,6 +107,7 @@ class Node:
             lambda fault: self.note_degraded(fault, self._now),
         )
         self._budgets = Budgets()
+        self._damage_seen = 0
         self._journal_told = self.incidents.journal
         self.incidents.load(merge=read_only is None)
         if read_only is None:
@@ -122,6 +122,7 @@ class Node:
         self._now = now
         for event in events:
             self._handlers[type(event)](self, event)
+        self._look_for_damage()
         self._handle_deadlines()
         for entries, seal in self.incidents.seal_runs():
             self.exchange.push(wire.make_run(entries, seal), None, now)
@@ -171,6 +172,12 @@ class Node:
 
     def _on_link_up(self, event: LinkUp) -> None:
         now = self._now
+        if not self.peers.is_as_configured(event):
+            self.peers.on_dial_failed(event.address, "peer-not-as-configured", now.monotonic_s)
+            who = f"{event.peer.noc}/{event.peer.name} answers at {event.address}, which is configured for another"
+            self.outbox.report("peer-not-as-configured", who, address=event.address)
+            self.outbox.close(event.link, "peer-not-as-configured")
+            return
         unwanted = self.peers.on_link_up(event, now.monotonic_s, now.wall_ms)
         if unwanted is not None:
             self.outbox.close(unwanted, "link-superseded")
@@ -285,6 +292,16 @@ class Node:
     def note_degraded(self, error: MeshnodeError, now: Now) -> None:
         """Shows a fault of this machine in the status until it is over."""
         self.degraded.setdefault(error.code, (error.reason, error.action, now.wall_ms))
+
+    def _look_for_damage(self) -> None:
+        """Somebody read a damaged row: what it held is fetched again from peers."""
+        damaged = self.store.damaged()
+        if damaged > self._damage_seen:
+            self.outbox.report(
+                "store-row-damaged", f"{damaged - self._damage_seen} stored rows do not match their hash"
+            )
+            self._damage_seen = damaged
+            self.holdings.refresh(self.store)
 
     def stage_probe(self) -> None:
         """Something small to commit: does the disk take writes again?"""

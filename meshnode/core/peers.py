@@ -14,6 +14,7 @@ dialled; when the same side dialled twice (a restart, a change of address), the 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from meshnode.core.events import LinkUp, PeerIdentity
@@ -33,9 +34,18 @@ class DialSettings:
     redial_max_s: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class ConfiguredPeer:
+    """Addresses of one peer; whoever answers there must be of this NOC and have this device key, where they are set."""
+
+    addresses: tuple[str, ...]
+    noc: str = ""
+    device: DeviceId | None = None
+
+
 @dataclass(slots=True)
 class _Target:
-    configured: bool
+    configured: ConfiguredPeer | None
     device: DeviceId | None = None
     """Whom this address led to, or whom somebody said it leads to."""
     dialing: bool = False
@@ -63,15 +73,28 @@ class Peer:
 class Peers:
     """One per node. Times are monotonic seconds; wall time is only passed through for the picture."""
 
-    def __init__(self, me: DeviceId, configured: list[str], settings: DialSettings, rng: random.Random) -> None:
+    def __init__(
+        self, me: DeviceId, configured: Sequence[ConfiguredPeer], settings: DialSettings, rng: random.Random
+    ) -> None:
         self._me = me
         self._settings = settings
         self._rng = rng
-        self._targets: dict[str, _Target] = {address: _Target(configured=True) for address in configured}
+        self._targets: dict[str, _Target] = {
+            address: _Target(configured=peer, device=peer.device) for peer in configured for address in peer.addresses
+        }
         self.known: dict[DeviceId, Peer] = {}
         self.by_link: dict[int, Peer] = {}
 
     # --- links ----------------------------------------------------------------------------------------------------
+
+    def is_as_configured(self, event: LinkUp) -> bool:
+        """False when a dialled address led to another NOC or device than was configured for it."""
+        target = self._targets.get(event.address) if event.dialed else None
+        if target is None or target.configured is None:
+            return True
+        wanted = target.configured
+        right_noc = not wanted.noc or wanted.noc == event.peer.noc
+        return right_noc and (wanted.device is None or wanted.device == event.peer.device)
 
     def on_link_up(self, event: LinkUp, now: float, wall_ms: int) -> int | None:
         """Takes the link, or refuses it in favour of the one there is. Returns the link to close, if any."""
@@ -124,7 +147,7 @@ class Peers:
         target.last_code = code
         if target.failing_since is None:
             target.failing_since = now
-        if not target.configured and now - target.failing_since > FORGET_AFTER_S:
+        if target.configured is None and now - target.failing_since > FORGET_AFTER_S:
             del self._targets[address]
             return
         doubled = max(self._settings.redial_min_s, 2 * target.back_off_s)
@@ -135,11 +158,11 @@ class Peers:
         """An address from a peer or from discovery. True when it is new and kept."""
         if device == self._me or address in self._targets:
             return False
-        learned = [target for target in self._targets.values() if not target.configured]
+        learned = [target for target in self._targets.values() if target.configured is None]
         same = sum(1 for target in learned if device is not None and target.device == device)
         if len(learned) >= LEARNED_MAX or same >= LEARNED_PER_DEVICE_MAX:
             return False
-        self._targets[address] = _Target(configured=False, device=device, next_dial_at=now)
+        self._targets[address] = _Target(configured=None, device=device, next_dial_at=now)
         return True
 
     def reachable(self) -> list[tuple[DeviceId, str]]:
@@ -185,4 +208,8 @@ class Peers:
 
     def unreached(self) -> list[tuple[str, str]]:
         """(address, last code) of configured addresses that never led to anybody."""
-        return [(a, t.last_code) for a, t in self._targets.items() if t.configured and t.device is None]
+        return [
+            (address, target.last_code)
+            for address, target in self._targets.items()
+            if target.configured is not None and target.device is None
+        ]

@@ -13,6 +13,10 @@ from meshnode.core.holdings import Holdings
 from meshnode.core.ids import DeviceId, IncidentId, LogId
 from meshnode.core.log import LogHead
 
+LOGS_MAX = 16_384
+"""Logs of one incident remembered of one device: a log is one process start of one member. What a hostile peer tells
+beyond this is not shown."""
+
 
 class Picture:
     def __init__(self) -> None:
@@ -30,7 +34,8 @@ class Picture:
     def on_told(self, device: DeviceId, incident: IncidentId, log: LogId, height: int) -> None:
         """The peer holds this log up to ``height``."""
         logs = self._told.setdefault(device, {}).setdefault(incident, {})
-        logs[log] = max(height, logs.get(log, 0))
+        if log in logs or len(logs) < LOGS_MAX:
+            logs[log] = max(height, logs.get(log, 0))
 
     def lacks(self, device: DeviceId, incident: IncidentId, heads: Sequence[LogHead]) -> int:
         """Entries of these heads that the peer had not when it last told."""

@@ -26,8 +26,9 @@ from meshnode.core.events import AddressFound, Now
 from meshnode.core.exchange import RelaySettings
 from meshnode.core.hello import LinkAuthenticator
 from meshnode.core.identity import Identity
+from meshnode.core.ids import DeviceId
 from meshnode.core.node import Node, NodeSettings
-from meshnode.core.peers import DialSettings
+from meshnode.core.peers import ConfiguredPeer, DialSettings
 from meshnode.daemon.journal import Reporter, say, set_up
 from meshnode.daemon.loop import Loop
 from meshnode.daemon.service import Service
@@ -66,7 +67,10 @@ def _clock() -> Now:
 
 def _node_settings(config: Config, relay: bool) -> NodeSettings:
     return NodeSettings(
-        addresses=tuple(address for peer in config.peers for address in peer.addresses),
+        peers=tuple(
+            ConfiguredPeer(peer.addresses, peer.noc, DeviceId(bytes.fromhex(peer.device)) if peer.device else None)
+            for peer in config.peers
+        ),
         advertise=config.listen.advertise,
         relay=RelaySettings(relay, config.relay.quota_incident_bytes, config.relay.quota_total_bytes),
         dial=DialSettings(config.links.redial_min_s, config.links.redial_max_s),
