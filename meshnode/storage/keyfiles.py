@@ -97,6 +97,12 @@ def read_identity(data_dir: Path) -> Identity:
     """All of it, and that it belongs together. Raises LocalFaultError; dates are judged by whoever has a clock."""
     device_key = read_device_key(data_dir)
     store_key = read_store_key(data_dir)
+    if not (data_dir / CERTIFICATE_FILE).exists() or not (data_dir / NETWORK_ROOT_FILE).exists():
+        raise LocalFaultError(
+            "not-enrolled",
+            f"{data_dir} has keys, but no certificate",
+            f"have {data_dir / REQUEST_FILE} certified, then: meshnode enrol --data {shlex.quote(str(data_dir))} FILE",
+        )
     network_root = read_network_root(data_dir)
     certificate = read_certificate(data_dir, network_root)
     if certificate.device != device_key.device_id:

@@ -47,6 +47,22 @@ def test_a_node_is_enrolled_by_carrying_two_files(ceremony: Path, meshnode: Mesh
     assert shown["network_fingerprint"] == network["fingerprint"]
 
 
+def test_every_step_tells_a_person_what_comes_next(tmp_path: Path, meshnode: Meshnode) -> None:
+    node, be, net = tmp_path / "n", tmp_path / "BE", tmp_path / "net"
+    assert "next: give" in meshnode("init", "--data", node, "--noc", "BE", "--name", "be-1").out
+    assert "meshnode enrol" in meshnode("identity", "show", "--data", node).out
+    assert "offline" in meshnode("authority", "init", "--network", "Exercise", "--out", net).out
+    assert "noc.request" in meshnode("authority", "init", "--noc", "BE", "--out", be).out
+    meshnode("authority", "certify", "--authority", net, be / "noc.request", "--out", tmp_path / "be.cert")
+    assert "by voice" in meshnode("authority", "accept", "--authority", be, tmp_path / "be.cert").out
+    request, out = node / "device.request", tmp_path / "c"
+    assert "by voice" in meshnode("authority", "certify", "--authority", be, request, "--out", out).out
+    assert "BE/be-1" in meshnode("authority", "show", "--authority", be).out
+    said = meshnode("enrol", "--data", node, out)
+    assert "network fingerprint" in said.out
+    assert "meshnode run" in said.out
+
+
 def test_the_fingerprint_is_the_same_at_both_ends_of_each_hand_over(ceremony: Path, meshnode: Meshnode) -> None:
     node = meshnode("identity", "show", "--data", ceremony / "be-1", "--json").json["fingerprint"]
     request, out = ceremony / "be-1" / "device.request", ceremony / "c"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from cli_support import Meshnode, Said
 
 from meshnode.cli import connection
 from meshnode.core.ids import IncidentId
+from meshnode.core.views import DegradedView
 
 if TYPE_CHECKING:
     from conftest import Daemon
@@ -233,7 +235,7 @@ def test_sharing_names_the_new_members_and_an_unknown_noc_is_refused(incident: s
     assert done(meshnode("incident", "share", incident, "NL,DE", "FR")).out.startswith("shared with NL, DE, FR")
     assert "NL/nl-1" in meshnode("incident", "members", incident).out
     said = meshnode("incident", "share", incident, "XX", "--json")
-    assert (said.code, said.error["code"]) == (1, "unknown-noc")
+    assert (said.code, said.error["code"]) == (1, "noc-unknown")
 
 
 def test_an_incident_is_named_by_any_unambiguous_beginning_of_its_id(incident: str, meshnode: Meshnode) -> None:
@@ -252,6 +254,18 @@ def test_tables_name_every_incident_peer_and_count(incident: str, meshnode: Mesh
     assert meshnode("peers", "--json").json[0]["they_lack"] is None
     assert "BE/be-1" in meshnode("status").out
     assert meshnode("status", "--json").json["identity"]["noc"] == "BE"
+
+
+def test_status_shows_what_is_degraded_and_how_often_what_was_refused(
+    daemon: Daemon, meshnode: Meshnode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well = daemon.service.node_view()
+    degraded = [DegradedView("store-full", "no space is left", "free space", 1_700_000_000_000)]
+    ill = dataclasses.replace(well, degraded=degraded, refusals={"bad-signature": 3})
+    monkeypatch.setattr(daemon.service, "node_view", lambda: ill)
+    shown = meshnode("status").out
+    assert "store-full  2023-11-14 22:13:20Z  no space is left  free space" in shown
+    assert "bad-signature            3" in shown
 
 
 def test_a_refusal_of_the_daemon_names_its_code_and_the_value_it_is_about(incident: str, meshnode: Meshnode) -> None:

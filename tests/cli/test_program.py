@@ -14,6 +14,7 @@ from cli_support import Meshnode
 
 from meshnode.cli import base, output, root
 from meshnode.client import ApiError
+from meshnode.config import Config
 from meshnode.errors import LocalFaultError, RefusedError, UntrustedInputError
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -113,6 +114,30 @@ def test_a_right_configuration_is_checked_and_shown_and_a_wrong_one_is_a_local_f
     said = meshnode("config", "check", file)
     assert said.code == 4
     assert re.match(r"error: config-wrong-type: .*, line 2: node.relay: ", said.err)
+
+
+def test_run_takes_a_configuration_or_a_data_directory_and_not_both(
+    tmp_path: Path, meshnode: Meshnode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Config] = []
+    monkeypatch.setattr("meshnode.daemon.run", ran.append)
+    file = tmp_path / "node.toml"
+    file.write_text('[node]\ndata_dir = "d"\n')
+    assert meshnode("run", "--config", file).code == 0
+    assert meshnode("run", "--data", tmp_path / "other").code == 0
+    assert [config.node.data_dir for config in ran] == [tmp_path / "d", tmp_path / "other"]
+    assert meshnode("run", "--config", file, "--data", tmp_path).code == 2
+    monkeypatch.setenv("MESHNODE_CONFIG", str(file))
+    assert meshnode("run").code == 0
+    assert meshnode("run", "--data", tmp_path / "nearer").code == 0
+    assert [config.node.data_dir for config in ran[2:]] == [tmp_path / "d", tmp_path / "nearer"]
+
+
+def test_a_daemon_that_cannot_start_is_a_local_fault(tmp_path: Path, meshnode: Meshnode) -> None:
+    said = meshnode("run", "--data", tmp_path / "empty")
+    assert said.code == 4
+    assert said.err.startswith("error: ")
+    assert "  what to do: " in said.err
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -185,6 +185,13 @@ def test_an_enrolled_directory_gives_the_whole_identity(data_dir: Path) -> None:
     assert identity.certificate.bundle == bundle
 
 
+def test_a_directory_with_keys_alone_is_not_enrolled(data_dir: Path) -> None:
+    keyfiles.create_node_keys(data_dir)
+    error = fault(keyfiles.read_identity, data_dir)
+    assert error.code == "not-enrolled"
+    assert "meshnode enrol" in error.action
+
+
 def test_a_certificate_of_another_device_or_network_is_a_local_fault(data_dir: Path) -> None:
     keyfiles.create_node_keys(data_dir)
     enrol(data_dir, SigningKey(b"o" * 32))
