@@ -122,6 +122,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     return _connect_with(
         path,
         f"PRAGMA cache_size = -{WRITER_CACHE_KIB}",
+        "PRAGMA journal_mode = WAL",
         # FULL: a commit is on the disk when COMMIT returns. Checkpoints are called, never a surprise in a commit.
         "PRAGMA synchronous = FULL",
         "PRAGMA wal_autocheckpoint = 0",

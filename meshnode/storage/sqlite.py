@@ -39,7 +39,7 @@ from meshnode.storage.rows import (
 from meshnode.storage.scrub import scrub_slice
 from meshnode.storage.staging import check_batch
 from meshnode.storage.ticket import RETRY_CODES, Scrubbed, ScrubPosition, Ticket
-from meshnode.storage.writer import FORCE_FRAMES, TIDY_FRAMES, Writer
+from meshnode.storage.writer import FORCE_FRAMES, TIDY_FRAMES, WAL_RESERVE_BYTES, Writer
 
 
 class SqliteLogStore:
@@ -58,11 +58,17 @@ class SqliteLogStore:
         self._journal_last = 0
 
     @classmethod
-    def open(cls, path: Path | str, migrations: Sequence[Sequence[str]] = schema.MIGRATIONS) -> SqliteLogStore:
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        migrations: Sequence[Sequence[str]] = schema.MIGRATIONS,
+        wal_reserve_bytes: int = WAL_RESERVE_BYTES,
+    ) -> SqliteLogStore:
         """The store in this file, created if there is none. See ``schema`` for the codes of a refusal."""
         path = Path(path)
         schema.prepare(path, migrations)
-        writer = Writer(path, migrations)
+        writer = Writer(path, migrations, wal_reserve_bytes)
         try:
             catalog, ledger = Catalog(), DamageLedger()
             reader = Reader(schema.connect_reader(path), catalog, ledger)

@@ -35,7 +35,7 @@ def check_batch(batch: CommitBatch, view: StagedView) -> list[Entry]:
     """The entries of the batch that are new to the store, in order. Raises ValueError; changes nothing."""
     tops: dict[tuple[IncidentId, LogId], int] = {}
     fresh: list[Entry] = []
-    filled: dict[tuple[LogId, int], EntryHash] = {}
+    filled: dict[tuple[IncidentId, LogId, int], EntryHash] = {}
     for entry in batch.entries:
         place = (entry.incident, entry.log)
         top = tops.get(place)
@@ -47,12 +47,12 @@ def check_batch(batch: CommitBatch, view: StagedView) -> list[Entry]:
             tops[place] = top
             if not 1 <= entry.seq <= top:
                 raise ValueError(f"entry {entry.seq} of a log whose last entry is {top}")
-            stored = filled.get((entry.log, entry.seq)) or _hash_at(batch, view, entry)
+            stored = filled.get((*place, entry.seq)) or _hash_at(batch, view, entry)
             if stored is not None:
                 if stored != entry.hash:
                     raise ValueError(f"another entry is stored at position {entry.seq}")
                 continue
-            filled[entry.log, entry.seq] = entry.hash
+            filled[*place, entry.seq] = entry.hash
         fresh.append(entry)
     _check_references(batch, view, tops)
     return fresh

@@ -39,6 +39,8 @@ PAGE_BYTES = 4_096
 TIDY_FRAMES = 2_048
 """Pages in the WAL (8 MiB) from which a checkpoint is worth its syncs: about 400 commits of one entry. The estimate
 counts one page of the search by hash for each entry, which is what a large store really touches."""
+WAL_RESERVE_BYTES = TIDY_FRAMES * (PAGE_BYTES + wal.FRAME_HEADER_BYTES)
+"""Room made in the WAL when the store is opened: what it grows to between two calls of ``tidy``."""
 FORCE_FRAMES = 16_384
 """Pages (64 MiB) after which a commit checkpoints by itself, so that the WAL is bounded when nobody calls ``tidy``."""
 _COMMIT_FRAMES = 5
@@ -56,7 +58,7 @@ _DELETE = {
 class Writer:
     """Not safe for two threads at once."""
 
-    def __init__(self, path: Path, migrations: Sequence[Sequence[str]]) -> None:
+    def __init__(self, path: Path, migrations: Sequence[Sequence[str]], wal_reserve_bytes: int) -> None:
         """Open the store for writing. Raises LocalFaultError, see ``schema``."""
         self._path = path
         self._wal = wal_path(path)
@@ -72,6 +74,7 @@ class Writer:
         try:
             schema.bring_up_to_date(self._connection, migrations)
             self._mark_open(found)
+            wal.reserve(self._wal, wal_reserve_bytes)
             self._identity = self._identify()
         except BaseException:
             self._connection.close()
@@ -87,7 +90,6 @@ class Writer:
                 self._notice("store-wal-missing", "the node was not shut down and its write-ahead log is gone")
             self._execute("UPDATE mark SET open = 1")
             self._checkpoint()
-            wal.reserve(self._wal, TIDY_FRAMES * (PAGE_BYTES + wal.FRAME_HEADER_BYTES))
         except LocalFaultError as error:
             # A full disk is no reason not to read.
             if error.code not in RETRY_CODES:
