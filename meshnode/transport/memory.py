@@ -8,7 +8,7 @@ Everything that can happen to a link here happens in the same order and with the
 hello first, windows that follow what the daemon consumed, bounded queues, keep-alives, the idle time-out.
 
 Deterministic under trio's mock clock: each transport has one task that works off its messages by time of arrival, then
-sender, then the sender's count. Chance (loss) comes from the network's ``rng``.
+sender, then the sender's count. Chance (loss) comes from the network's ``rng``, apart for each path.
 """
 
 from __future__ import annotations
@@ -63,11 +63,14 @@ class MemoryNetwork:
     """The paths between named transports."""
 
     def __init__(self, rng: random.Random, delay_seconds: float = 0.001) -> None:
-        self.rng = rng
+        self.seed = rng.getrandbits(64)
+        self._starts = 0
         self.transports: dict[str, MemoryTransport] = {}
         self._delay_seconds: defaultdict[tuple[str, str], float] = defaultdict(lambda: delay_seconds)
         self._loss: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._cuts: set[tuple[str, str]] = set()
+        self._rngs: dict[tuple[str, str], random.Random] = {}
+        """One per path: tasks that run at the same instant, in any order, do not take each other's chances."""
 
     def cut(self, sender: str, receiver: str, both_ways: bool = True) -> None:
         """Nothing passes any more. The links on the path find out by their time-outs."""
@@ -95,13 +98,23 @@ class MemoryNetwork:
             if transport is not None:
                 transport.break_links(peer, code)
 
+    def count_starts(self) -> int:
+        self._starts += 1
+        return self._starts
+
     def delay_seconds(self, sender: str, receiver: str) -> float:
         return self._delay_seconds[sender, receiver]
 
     def passes(self, sender: str, receiver: str) -> bool:
         """Whether one transmission gets through now."""
         path = (sender, receiver)
-        return path not in self._cuts and not (self._loss[path] and self.rng.random() < self._loss[path])
+        if path in self._cuts:
+            return False
+        if not self._loss[path]:
+            return True
+        if path not in self._rngs:
+            self._rngs[path] = random.Random(f"{self.seed} {sender} {receiver}")  # noqa: S311  (loss, not a secret)
+        return self._rngs[path].random() >= self._loss[path]
 
 
 class _Line(NamedTuple):
@@ -139,7 +152,7 @@ class MemoryTransport:
         self._wake = trio.Event()
         self._is_running = False
         # Stands for the certificate of a process start: a restarted transport has another.
-        self.tls_sha256 = hashlib.sha256(f"{name} {network.rng.getrandbits(64)}".encode()).digest()
+        self.tls_sha256 = hashlib.sha256(f"{network.seed} {network.count_starts()} {name}".encode()).digest()
 
     # --- Transport ---
 

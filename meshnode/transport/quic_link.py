@@ -251,6 +251,8 @@ class QuicLink:
                 self._open_bulk_stream()
                 self._note_consumed()
                 self._feed_bulk(now)
+                if self._quic.has_nothing_to_send(now):
+                    return []
             datagrams = self._quic.datagrams_to_send(now)
         except QUIC_INPUT_ERRORS:
             self.close("internal-error", now)
