@@ -1,4 +1,4 @@
-"""A small virtual world for tests of the node: real nodes, real crypto, links and time on a heap, disks that can forget.
+"""A small virtual world for tests of the node: real nodes and crypto, links and time on a heap, forgetful disks.
 
 The shell it plays obeys the contract of ``core.events``: effects of a step are performed after its commit, in order.
 Nothing here decides anything; the simulator proper lives under ``simulations/``.

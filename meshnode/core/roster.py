@@ -1,8 +1,9 @@
 """The roster: who is enrolled in the network, and the newest prekey of each device.
 
 Certificate bundles and prekey records replicate in clear to every enrolled node and verify offline against the
-network root. Per device the record with the highest serial counts (of one serial the greater bytes); a device numbers its own
-prekeys, so nobody's clock decides. A new record is pushed to all links at once and compared on every link by digest.
+network root. Per device the record with the highest serial counts (of one serial the greater bytes); a device numbers
+its own prekeys, so nobody's clock decides. A new record is pushed to all links at once and compared on every link by
+digest.
 """
 
 from __future__ import annotations
