@@ -24,12 +24,12 @@ thin air, or builds on such entries, is held up.
 
 from __future__ import annotations
 
-import heapq
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from meshnode.core.ahead import Ahead, Place, Target
 from meshnode.core.codec import encode
 from meshnode.core.facts import FactSum, ahead_fact, extra_fact, object_fact, operation_fact
 from meshnode.core.ids import ROOT_OBJECT, DeviceId, Dot, LogId, ObjectId
@@ -55,11 +55,6 @@ from meshnode.core.operations import (
 ROOT_COLLECTION = "incident"
 AHEAD_MAX = 65_536
 """Dots named ahead and deleted objects nobody made: about 16 MiB. No honest node ever makes one."""
-
-Place = tuple[int, int]
-"""(seq, op) in a log."""
-Target = tuple[str, ObjectId, str]
-"""(collection, object, field) whose value a dot ahead ends; an empty field: the deletion mark of the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,47 +175,6 @@ class LogState:
         self.noc = noc
         self.name = name
         self.place = place
-
-
-class Ahead:
-    """What operations said of dots that have not been applied yet, per log in ascending places."""
-
-    __slots__ = ("_heaps", "_targets", "count")
-
-    def __init__(self) -> None:
-        self._targets: dict[LogId, dict[Place, set[Target]]] = {}
-        self._heaps: dict[LogId, list[Place]] = {}
-        self.count = 0
-
-    def add(self, dot: Dot, target: Target) -> bool:
-        """True when this was not known yet."""
-        place = (dot.seq, dot.op)
-        places = self._targets.setdefault(dot.log, {})
-        if place not in places:
-            places[place] = set()
-            heapq.heappush(self._heaps.setdefault(dot.log, []), place)
-        if target in places[place]:
-            return False
-        places[place].add(target)
-        self.count += 1
-        return True
-
-    def pass_to(self, dot: Dot) -> list[tuple[Dot, Target]]:
-        """Takes out everything said of this dot and of those before it in its log."""
-        heap = self._heaps.get(dot.log)
-        passed: list[tuple[Dot, Target]] = []
-        while heap and heap[0] <= (dot.seq, dot.op):
-            place = heapq.heappop(heap)
-            passed += [(Dot(dot.log, *place), target) for target in self._targets[dot.log].pop(place)]
-        if heap is not None and not heap:
-            del self._heaps[dot.log], self._targets[dot.log]
-        self.count -= len(passed)
-        return passed
-
-    def __iter__(self) -> Iterator[tuple[Dot, Target]]:
-        for log, places in sorted(self._targets.items()):
-            for place, targets in sorted(places.items()):
-                yield from ((Dot(log, *place), target) for target in sorted(targets))
 
 
 class State:
