@@ -249,6 +249,7 @@ _FORMATS = {
     "application/x-msgpack": MSGPACK,
     "application/vnd.msgpack": MSGPACK,
 }
+_USUAL_CONTENT_TYPES: dict[bytes | None, Format] = {b"application/json": JSON, b"application/msgpack": MSGPACK}
 _USUAL_ACCEPTS = {None: JSON, b"*/*": JSON, b"application/json": JSON, b"application/msgpack": MSGPACK}
 
 
@@ -290,6 +291,9 @@ def _quality(parameters: list[str]) -> float:
 
 def body_format(content_type: bytes | None) -> Format:
     """The format of a body. RequestError ``unsupported-media-type``."""
+    usual = _USUAL_CONTENT_TYPES.get(content_type)
+    if usual is not None:
+        return usual
     name, *parameters = (content_type or b"").decode("latin-1").lower().split(";")
     found = _FORMATS.get(name.strip())
     if found is None or any(

@@ -163,9 +163,11 @@ def split_target_untrusted(target: bytes) -> tuple[str, str]:
 
 def parse_query_untrusted(query: str, query_type: type[msgspec.Struct]) -> Any:
     """The query record of a route. RequestError ``bad-query`` with the parameter's name as path."""
+    if not query:
+        return query_type()
     try:
         pairs = parse_qsl(
-            query, keep_blank_values=True, strict_parsing=bool(query), errors="strict", max_num_fields=QUERY_FIELDS_MAX
+            query, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX
         )
     except ValueError as error:
         raise _bad_query(str(error)) from None

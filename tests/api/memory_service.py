@@ -164,7 +164,7 @@ class MemoryService:
         for view, attachment in self._incident(incident).attachments:
             if view.id == object_id.hex():
                 return attachment
-        raise RefusedError("unknown-attachment", "there is no such file", "list the attachments")
+        raise RefusedError("unknown-object", "there is no such attachment", "list the attachments")
 
     def journal_last(self) -> int:
         return len(self.journal)
@@ -258,7 +258,7 @@ class MemoryService:
     def _check_nocs(self, nocs: Sequence[str]) -> None:
         for noc in nocs:
             if noc not in NOCS:
-                raise RefusedError("unknown-noc", f"no device of {noc} is known", "see the peers")
+                raise RefusedError("noc-unknown", f"no device of {noc} is known", "see the peers")
 
     def _apply(self, found: _Incident, change: Change, dot: Dot, author: AuthorView) -> ObjectId:
         object_id = change.object or ROOT_OBJECT

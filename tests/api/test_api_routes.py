@@ -170,7 +170,7 @@ async def test_members_are_added_by_noc(tmp_path):
         assert (await client.ask_json("POST", f"{ONE}/members", {"nocs": ["NL"]})).status == 200
         assert len((await client.ask("GET", f"{ONE}/members")).json) == 2
         response = await client.ask_json("POST", f"{ONE}/members", {"nocs": ["XX"]})
-        assert (response.status, response.code) == (409, "unknown-noc")
+        assert (response.status, response.code) == (409, "noc-unknown")
 
 
 async def test_the_author_of_a_change_is_the_operator_with_the_user_id(tmp_path):
