@@ -293,6 +293,7 @@ class Reading:
             they_lack=node.exchange.they_lack(device),
             we_lack=node.exchange.we_lack(device),
             relay=relay,
+            prekey_known=enrolled is not None,
             last_refusal=peer.last_refusal if peer is not None else "",
         )
 

@@ -157,6 +157,8 @@ class PeerView:
     """Entries this node holds that the peer had not when it last told; None before it ever told."""
     we_lack: int | None
     relay: bool
+    prekey_known: bool
+    """Incidents can be shared with it."""
     last_refusal: str
     """Code of the newest refusal concerning this peer, empty when there is none."""
 
