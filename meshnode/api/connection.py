@@ -63,6 +63,7 @@ class Connection:
         self._reader = RequestReader(limits, account)
         self._waiting: trio.CancelScope | None = None
         self._stopping = False
+        self._streaming = False
 
     def stop(self) -> None:
         """Ends the connection as soon as no request is being answered. Idempotent."""
@@ -86,7 +87,8 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - the task's outer edge: a defect must not end the other clients
             _log.exception("a local client's connection failed")
             self._count_refusal("internal-error")
-            await self._send_last(problem_response(_internal_error(error)))
+            if not self._streaming:
+                await self._send_last(problem_response(_internal_error(error)))
         finally:
             self._reader.close()
             self._sock.close()
@@ -192,6 +194,7 @@ class Connection:
             call = self._call(request, route, params, query)
             if route.answer is Answer.STREAM and not head_only:
                 headers = request.headers
+                self._streaming = True
                 await self._streams.serve(self, call, headers.get(b"accept"), headers.get(b"last-event-id"))
                 return False
             data = await self._answer(route, call, form, keep_alive=keep_alive, head_only=head_only)

@@ -86,7 +86,22 @@ class MemoryService:
         )
 
     def peers_view(self) -> list[PeerView]:
-        return [PeerView("a1" * 32, "NL", "nl-1", ["127.0.0.1:7001"], "cut-off", 5, None, None, 3, False, "")]
+        return [
+            PeerView(
+                device="a1" * 32,
+                noc="NL",
+                name="nl-1",
+                addresses=["127.0.0.1:7001"],
+                state="cut-off",
+                since_ms=5,
+                round_trip_ms=None,
+                they_lack=None,
+                we_lack=3,
+                relay=False,
+                prekey_known=True,
+                last_refusal="",
+            )
+        ]
 
     def incidents_view(self) -> list[IncidentSummary]:
         return [self.incident_summary(incident) for incident in self.incidents]

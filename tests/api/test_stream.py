@@ -11,6 +11,7 @@ from api_rig import INCIDENT, RawClient, serving
 from meshnode.api.settings import ApiLimits
 from meshnode.core.events import Change, ChangeKind
 from meshnode.core.ids import IncidentId
+from meshnode.errors import LocalFaultError
 
 ONE = IncidentId(bytes(16))
 
@@ -154,6 +155,27 @@ async def test_the_stream_is_refused_before_it_starts_when_it_cannot_be(tmp_path
         ):
             response = await (await subscribe(rig, query, headers)).response()
             assert (response.status, response.code) == (status, code)
+
+
+@pytest.mark.filterwarnings("default")
+async def test_a_defect_or_a_fault_in_the_middle_of_a_stream_never_looks_like_an_entry(tmp_path, monkeypatch):
+    async with serving(tmp_path) as rig:
+        for error, last_words in (
+            (LocalFaultError("store-row-damaged", "a row is damaged"), b"event: problem"),
+            (ZeroDivisionError(), b""),
+        ):
+            client = await subscribe(rig)
+            await opened(client)
+
+            def fail(*_arguments, error=error):
+                raise error
+
+            with monkeypatch.context() as patch:
+                patch.setattr(rig.service, "journal_page", fail)
+                await write(rig, "x")
+                if last_words:
+                    assert b'"code":"store-row-damaged"' in await client.read_until(b"\n\n")
+                assert await client.is_closed()
 
 
 async def test_a_cursor_beyond_the_journal_waits_for_it(tmp_path):
