@@ -308,7 +308,7 @@ class Incidents:
         return replica
 
     def _plan(self, replica: Replica, changes: Sequence[Change]) -> list[tuple[Operation, ObjectId]]:
-        return [replica.document.plan(change, self._random_bytes) for change in changes]
+        return replica.document.plan_all(changes, self._random_bytes)
 
     def _require_role(self, replica: Replica, role: Role) -> None:
         mine = replica.group.role(self._identity.device)

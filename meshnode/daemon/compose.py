@@ -29,6 +29,7 @@ from meshnode.core.identity import Identity
 from meshnode.core.ids import DeviceId
 from meshnode.core.node import Node, NodeSettings
 from meshnode.core.peers import ConfiguredPeer, DialSettings
+from meshnode.daemon.disk import DiskThread
 from meshnode.daemon.journal import Reporter, say, set_up
 from meshnode.daemon.loop import Loop
 from meshnode.daemon.service import Service
@@ -51,7 +52,7 @@ def run(config: Config) -> None:
         identity = _identity(config.node.data_dir)
         store = SqliteLogStore.open(config.node.data_dir / STORE_FILE)
         try:
-            trio.run(_serve, config, identity, store)
+            trio.run(_with_disk, config, identity, store)
         finally:
             store.close()
 
@@ -100,7 +101,12 @@ def _group_id(name: str) -> int | None:
         ) from None
 
 
-async def _serve(config: Config, identity: Identity, store: SqliteLogStore) -> None:
+async def _with_disk(config: Config, identity: Identity, store: SqliteLogStore) -> None:
+    with DiskThread() as disk:
+        await _serve(config, identity, store, disk)
+
+
+async def _serve(config: Config, identity: Identity, store: SqliteLogStore, disk: DiskThread) -> None:
     relay = config.node.relay and identity.certificate.relay
     # SystemRandom seeds; the choices themselves (back-off, jitter) need no secrecy.
     rng = random.Random(os.urandom(16))  # noqa: S311
@@ -112,6 +118,7 @@ async def _serve(config: Config, identity: Identity, store: SqliteLogStore) -> N
     loop = Loop(
         lambda read_only: Node(identity, settings, store, rng, os.urandom, _clock(), read_only=read_only),
         store,
+        disk,
         transport,
         _clock,
         Reporter(trio.current_time),
@@ -127,11 +134,13 @@ async def _serve(config: Config, identity: Identity, store: SqliteLogStore) -> N
         nursery.start_soon(server.serve, listeners)
         if config.discovery.mdns:
             from meshnode.discovery.mdns import discover
+            from meshnode.discovery.settings import DiscoverySettings
 
             def found(address: str) -> None:
                 loop.post(AddressFound("mdns", address))
 
-            nursery.start_soon(discover, identity.network_root, address, config.discovery.interface, found)
+            mdns = DiscoverySettings(identity.network_root, address, config.discovery.interface)
+            nursery.start_soon(discover, mdns, found, say, rng)
         certificate = identity.certificate
         say("serving", f"{certificate.noc}/{certificate.name} {__version__} on {address}, API {config.socket}")
         await _wait_for_stop()

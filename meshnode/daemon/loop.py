@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -46,6 +47,7 @@ from meshnode.core.events import (
 )
 from meshnode.core.node import Node
 from meshnode.core.reading import Reading
+from meshnode.daemon.disk import DiskThread
 from meshnode.errors import LocalFaultError, MeshnodeError, RefusedError
 from meshnode.storage.ticket import RETRY_CODES, CommittingLogStore
 from meshnode.transport.base import Transport
@@ -80,12 +82,14 @@ class Loop:
         self,
         make_node: NodeFactory,
         store: CommittingLogStore,
+        disk: DiskThread,
         transport: Transport,
         clock: Clock,
         report: Callable[[Report], None],
     ) -> None:
         self._make_node = make_node
         self._store = store
+        self._disk = disk
         self._transport = transport
         self._clock = clock
         self._report = report
@@ -226,13 +230,13 @@ class Loop:
                 else:
                     await self._perform_uncommitted()
             if self._store.tidy_due():
-                await trio.to_thread.run_sync(self._store.tidy)
+                await self._disk.run(self._store.tidy)
 
     async def _write_staged(self) -> LocalFaultError | None:
         try:
             ticket = self._store.begin_commit()
             if ticket is not None:
-                await trio.to_thread.run_sync(self._store.write, ticket)
+                await self._disk.run(partial(self._store.write, ticket))
                 self._store.end_commit(ticket)
         except LocalFaultError as fault:
             return fault
