@@ -21,8 +21,11 @@ from dataclasses import dataclass
 
 from meshnode.core.ids import IncidentId, LogId
 
-ANNOUNCE_DELAY_S = 0.1
+ANNOUNCE_DELAY_S = 0.2
 """Announcements wait this long for company. They only matter when a tree is broken."""
+ANNOUNCE_LINKS_MAX = 3
+"""Links that get announcements at one time, in turn: a node that lacks an entry needs to hear of it once or twice, not
+from everybody. Keeps the cost per node constant as the mesh grows."""
 GRAFT_DELAY_S = 0.15
 """How long an announced entry may still arrive by push before a graft asks for it. Above the flight time of a push
 between European capitals (40 ms) and a slow commit at each end."""
@@ -132,12 +135,14 @@ class Gossip:
         """(link, rows to announce there), once their delay is over."""
         if self._announce_at is None or now < self._announce_at:
             return []
-        self._announce_at = None
+        waiting = [link for link, state in self._links.items() if state.announce]
         due = []
-        for link, state in self._links.items():
-            if state.announce:
-                due.append((link, [(incident, log, height) for (incident, log), height in state.announce.items()]))
-                state.announce = {}
+        for link in waiting[:ANNOUNCE_LINKS_MAX]:
+            state = self._links.pop(link)
+            self._links[link] = state  # to the end: next time it is the others' turn
+            due.append((link, [(incident, log, height) for (incident, log), height in state.announce.items()]))
+            state.announce = {}
+        self._announce_at = now + ANNOUNCE_DELAY_S if len(waiting) > ANNOUNCE_LINKS_MAX else None
         return due
 
     def due_grafts(self, now: float) -> list[tuple[int, IncidentId, LogId]]:
