@@ -131,6 +131,9 @@ class Reader:
         state.holes = {place - low for place in known if isinstance(place, int) and low < place <= low + state.top}
         state.loaded = True
         state.head_known = False
+        if self.last_seal(low + state.top, last_place(state.number)) > low + state.top:
+            # A seal without its entry: the end of the log is gone, and nothing stands there that could be set aside.
+            self._ledger.count += 1
 
     # --- seals, journal, values -----------------------------------------------------------------------------------
 

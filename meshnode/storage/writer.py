@@ -192,13 +192,13 @@ class Writer:
             raise translate(error, "tidying the store") from error
 
     def _roll_back(self) -> None:
-        # SQLite rolls back by itself on most errors; when even this one fails the connection is of no more use and
-        # the error that brought us here says why.
-        if self._connection.in_transaction:
-            try:
+        try:
+            # SQLite rolls back by itself on most errors.
+            if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                self._connection.close()
+        except sqlite3.Error:
+            # Of no more use; the error that brought us here says why.
+            self._connection.close()
 
     def _check_file(self, path: Path) -> None:
         """A file removed or replaced under a running node takes commits that nobody will find again: stop there."""

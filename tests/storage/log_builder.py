@@ -6,10 +6,14 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import pytest
+
 from meshnode.core.entry import entry_hash
 from meshnode.core.ids import NO_HASH, EntryHash, IncidentId, KeyId, LogId
 from meshnode.core.log import Applied, CommitBatch, Entry, Seal
-from meshnode.storage.ticket import CommittingLogStore
+from meshnode.errors import LocalFaultError
+from meshnode.storage.sqlite import SqliteLogStore
+from meshnode.storage.ticket import SCRUB_START, CommittingLogStore
 
 
 def name(text: str, size_bytes: int) -> bytes:
@@ -76,3 +80,44 @@ def crash_image(store_path: Path, target: Path) -> Path:
         if file.exists():
             shutil.copy(file, target / file.name)
     return target / store_path.name
+
+
+def refused(code: str) -> pytest.RaisesExc[LocalFaultError]:
+    return pytest.RaisesExc(LocalFaultError, check=lambda error: error.code == code and bool(error.action))
+
+
+def open_store(path: Path) -> SqliteLogStore:
+    """Without room reserved in the WAL: a full disk shows at once."""
+    return SqliteLogStore.open(path, wal_reserve_bytes=0)
+
+
+def write_store(path: Path, count: int = 9) -> LogBuilder:
+    """A closed store of one log with a seal at every third entry, a journal and three values."""
+    log = LogBuilder()
+    store = SqliteLogStore.open(path)
+    for _run in range(count // 3):
+        store.stage(log.run(3))
+    store.stage(
+        CommitBatch(
+            applied=tuple(log.applied(seq, seq) for seq in range(1, count + 1)),
+            puts=tuple(("peers", key, b"value of " + key) for key in (b"a", b"b", b"c")),
+        )
+    )
+    commit(store)
+    store.close()
+    return log
+
+
+def scrub_all(store: SqliteLogStore, limit: int = 4) -> int:
+    found = store.scrub(SCRUB_START, limit)
+    damaged = found.damaged
+    while found.following != SCRUB_START:
+        found = store.scrub(found.following, limit)
+        damaged += found.damaged
+    return damaged
+
+
+def flip(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from log_builder import INCIDENT, LOG, LogBuilder, commit, crash_image, keep, name
+from log_builder import (
+    INCIDENT,
+    LOG,
+    LogBuilder,
+    commit,
+    crash_image,
+    flip,
+    keep,
+    name,
+    refused,
+    scrub_all,
+    write_store,
+)
 
 from meshnode.core.ids import LogId
 from meshnode.core.log import CommitBatch, LogHead
-from meshnode.errors import LocalFaultError
 from meshnode.storage.rows import DAMAGE_BYTES_MAX
 from meshnode.storage.sqlite import SqliteLogStore
-from meshnode.storage.ticket import SCRUB_START
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-def write_store(path: Path, count: int = 9) -> LogBuilder:
-    """A closed store of one log with a seal at every third entry, a journal and three values."""
-    log = LogBuilder()
-    store = SqliteLogStore.open(path)
-    for _run in range(count // 3):
-        store.stage(log.run(3))
-    store.stage(
-        CommitBatch(
-            applied=tuple(log.applied(seq, seq) for seq in range(1, count + 1)),
-            puts=tuple(("peers", key, b"value of " + key) for key in (b"a", b"b", b"c")),
-        )
-    )
-    commit(store)
-    store.close()
-    return log
 
 
 def rot(path: Path, statement: str, *parameters: object) -> None:
@@ -47,30 +33,11 @@ def rot(path: Path, statement: str, *parameters: object) -> None:
         connection.execute(statement, parameters)
 
 
-def flip(data: bytes, bit: int) -> bytes:
-    changed = bytearray(data)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
-
-
 def flip_where(path: Path, content: bytes, bit: int) -> None:
     """Flip one bit of bytes that stand somewhere in the closed file."""
     data = path.read_bytes()
     assert data.count(content) >= 1
     path.write_bytes(data.replace(content, flip(content, bit)))
-
-
-def scrub_all(store: SqliteLogStore, limit: int = 4) -> int:
-    found = store.scrub(SCRUB_START, limit)
-    damaged = found.damaged
-    while found.following != SCRUB_START:
-        found = store.scrub(found.following, limit)
-        damaged += found.damaged
-    return damaged
-
-
-def refused(code: str) -> pytest.RaisesExc[LocalFaultError]:
-    return pytest.RaisesExc(LocalFaultError, check=lambda error: error.code == code and bool(error.action))
 
 
 # --- entries --------------------------------------------------------------------------------------------------------
@@ -120,6 +87,18 @@ def test_an_entry_that_stands_in_another_place_or_is_gone_is_noticed(path: Path,
         assert store.read(INCIDENT, LOG, 1, 2_000) == log.entries
     with closing(SqliteLogStore.open(path)) as store:
         assert store.read(INCIDENT, LOG, 1, 2_000) == log.entries
+
+
+def test_a_log_that_lost_its_end_is_counted_and_fetched_again(path: Path) -> None:
+    log = write_store(path)
+    rot(path, "DELETE FROM entry WHERE place & 255 >= 8")
+    with closing(SqliteLogStore.open(path)) as store:
+        assert store.heads(INCIDENT) == [LogHead(LOG, 6, log.entries[5].hash)]
+        assert store.damaged() == 1
+        keep(store, CommitBatch(entries=tuple(log.entries[6:9]), seals=(log.seal(9),)))
+        assert store.read(INCIDENT, LOG, 1, 9) == log.entries
+    with closing(SqliteLogStore.open(path)) as store:
+        assert (store.heads(INCIDENT)[0].height, store.damaged()) == (9, 0)
 
 
 def test_a_row_set_aside_stays_aside_after_a_restart_and_is_kept_for_examination(path: Path) -> None:
@@ -343,76 +322,3 @@ def test_a_scrub_leaves_rows_alone_that_are_being_written_anew(path: Path) -> No
         store.end_commit(ticket)
         assert store.begin_commit() is None
         assert store.get("peers", b"b") == b"new"
-
-
-# --- the file -------------------------------------------------------------------------------------------------------
-
-
-def test_no_flipped_bit_in_the_file_makes_the_store_say_what_was_never_written(path: Path, tmp_path: Path) -> None:
-    """Any bit, page structure included. Rows may be lost with a code or a count; nothing wrong may be said, and
-    nothing but a LocalFaultError may come out."""
-    log = write_store(path, count=60)
-    whole = path.read_bytes()
-    chance = random.Random(20)  # noqa: S311
-    codes = {"store-row-damaged", "store-damaged", "store-foreign", "store-too-new", "store-unwritable"}
-    seen: set[str] = set()
-    for number in range(150):
-        place = chance.randrange(len(whole) * 8) if number % 5 else chance.randrange(100 * 8)
-        damaged = tmp_path / f"damaged {number}"
-        damaged.write_bytes(flip(whole, place))
-        try:
-            store = SqliteLogStore.open(damaged, wal_reserve_bytes=0)
-        except LocalFaultError as error:
-            seen.add(error.code)
-            continue
-        with closing(store):
-            seen |= _read_everything(store, log)
-        for file in tmp_path.glob(f"damaged {number}*"):
-            file.unlink()
-    assert seen <= codes
-
-
-def _read_everything(store: SqliteLogStore, log: LogBuilder) -> set[str]:
-    """The codes of refused reads. Fails when an answer is not what was written."""
-    codes: set[str] = set()
-    reads = (
-        lambda: [entry in log.entries for entry in store.read(INCIDENT, LOG, 1, 100)],
-        lambda: [log.entries[head.height - 1].hash == head.hash for head in store.heads(INCIDENT)],
-        lambda: [seal == log.seal(seal.seq) for seal in store.seals(INCIDENT, LOG, 1, 100)],
-        lambda: [store.find(INCIDENT, entry.hash) in (None, (LOG, entry.seq)) for entry in log.entries],
-        lambda: [row == log.applied(row.number, row.number) for row in store.applied_after(0, 100)],
-        lambda: [value == b"value of " + key for key, value in store.scan("peers")],
-        lambda: [store.get("peers", key) in (None, b"value of " + key) for key in (b"a", b"b", b"c")],
-        lambda: [scrub_all(store, limit=50) >= 0],
-    )
-    for read in reads:
-        for _time in range(3):
-            try:
-                assert all(read())
-            except LocalFaultError as error:
-                codes.add(error.code)
-    return codes
-
-
-@pytest.mark.parametrize("size_bytes", [0, 50, 100, 4_096, 20_000])
-def test_a_file_cut_short_is_refused_with_what_to_do(path: Path, size_bytes: int) -> None:
-    write_store(path, count=60)
-    os.truncate(path, size_bytes)
-    with refused("store-damaged"):
-        SqliteLogStore.open(path)
-
-
-def test_a_page_overwritten_while_the_node_runs_is_reported_and_ends_commits(path: Path) -> None:
-    log = write_store(path, count=60)
-    with closing(SqliteLogStore.open(path)) as store:
-        with path.open("r+b") as file:
-            file.seek(4_096)
-            file.write(b"\xa5" * (path.stat().st_size - 4_096))
-        with refused("store-damaged"):
-            store.read(INCIDENT, LOG, 1, 60)
-        with refused("store-damaged"):
-            store.get("peers", b"a")
-        with pytest.raises(LocalFaultError):
-            keep(store, CommitBatch(puts=(("peers", b"d", b"x"),)))
-        with pytest.raises(LocalFaultError):
-            store.stage(log.run(1))

@@ -25,7 +25,7 @@ INCIDENTS = (INCIDENT, IncidentId(name("other incident", 16)))
 LOGS = tuple(LogId(name(f"log {number}", 32)) for number in range(3))
 KEYS = (KEY, KeyId(name("other key", 32)))
 NAMESPACES = ("peers", "ring")
-VALUE_KEYS = (b"", b"a", b"b\0c")
+VALUE_KEYS = (b"", b"b\0c")
 PLACES = [(incident, log) for incident in INCIDENTS for log in LOGS]
 
 
@@ -91,7 +91,9 @@ class StoresAgree(RuleBasedStateMachine):
 
     @rule(
         namespace=st.sampled_from(NAMESPACES),
-        puts=st.lists(st.tuples(st.sampled_from(VALUE_KEYS), st.none() | st.binary(max_size=4)), max_size=3),
+        puts=st.lists(
+            st.tuples(st.sampled_from(VALUE_KEYS), st.none() | st.binary(max_size=4)), min_size=1, max_size=3
+        ),
     )
     def stage_values(self, namespace: str, puts: list[tuple[bytes, bytes | None]]) -> None:
         self.stage(CommitBatch(puts=tuple((namespace, key, value) for key, value in puts)))
@@ -116,30 +118,27 @@ class StoresAgree(RuleBasedStateMachine):
 
     # --- commits and crashes ------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.tickets is None)
-    @rule()
-    def begin_commit(self) -> None:
-        first, second = self.memory.begin_commit(), self.sqlite.begin_commit()
-        assert (first is None) == (second is None)
-        if first is not None and second is not None:
-            self.tickets = (first, second)
+    @rule(steps=st.integers(1, 4), tidy=st.booleans())
+    def go_on_with_the_commit(self, steps: int, tidy: bool) -> None:
+        """begin, write, end, begin, ...: some steps further."""
+        for _step in range(steps):
+            if self.tickets is None:
+                first, second = self.memory.begin_commit(), self.sqlite.begin_commit()
+                assert (first is None) == (second is None)
+                self.tickets = (first, second) if first is not None and second is not None else None
+            elif not self.tickets[0].written:
+                self.memory.write(self.tickets[0])
+                self.sqlite.write(self.tickets[1])
+            else:
+                self.end_commit()
+                if tidy:
+                    self.sqlite.tidy()
 
-    @precondition(lambda self: self.tickets is not None and not self.tickets[0].written)
-    @rule()
-    def write(self) -> None:
-        assert self.tickets is not None
-        self.memory.write(self.tickets[0])
-        self.sqlite.write(self.tickets[1])
-
-    @precondition(lambda self: self.tickets is not None and self.tickets[0].written)
-    @rule(tidy=st.booleans())
-    def end_commit(self, tidy: bool) -> None:
+    def end_commit(self) -> None:
         assert self.tickets is not None
         self.memory.end_commit(self.tickets[0])
         self.sqlite.end_commit(self.tickets[1])
         self.tickets = None
-        if tidy:
-            self.sqlite.tidy()
 
     @rule()
     def abandon(self) -> None:
@@ -152,7 +151,7 @@ class StoresAgree(RuleBasedStateMachine):
     def crash(self) -> None:
         if self.tickets is not None and self.tickets[0].written:
             # Written and not yet ended: durable on a disk, and for the store in memory only once ended.
-            self.end_commit(tidy=False)
+            self.end_commit()
         self.crashes += 1
         image = crash_image(self.path, self.directory / str(self.crashes))
         self.sqlite.close()
@@ -211,5 +210,5 @@ class StoresAgree(RuleBasedStateMachine):
 
 TestStoresAgree = StoresAgree.TestCase
 TestStoresAgree.settings = settings(
-    max_examples=80, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
