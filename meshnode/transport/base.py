@@ -79,7 +79,10 @@ class Transport(Protocol):
         ...
 
     async def run(self, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serves until cancelled; the started value is the bound address. LocalFaultError when it cannot be bound."""
+        """Serves until cancelled, then closes ``receive``. The started value is the bound address.
+
+        Once only. LocalFaultError ``cannot-listen`` when the address cannot be bound.
+        """
         ...
 
     def dial(self, address: str) -> None:

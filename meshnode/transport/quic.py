@@ -155,9 +155,11 @@ class QuicTransport:
 
     def close(self, link: int, code: str) -> None:
         pump = self._pumps.get(link)
-        if pump is not None:
-            pump.link.close(code, trio.current_time())
-            pump.wake.set()
+        if pump is not None and self._running is not None:
+            # At once, and not when the pump wakes: of a revoked device not one more frame is handed over.
+            now = trio.current_time()
+            pump.link.close(code, now)
+            self._settle(self._running, pump, now)
 
     # --- dialling ---
 
@@ -244,7 +246,7 @@ class QuicTransport:
             self._settle(running, pump, now)
         del self._pumps[link.number]
         for connection_id in pump.connection_ids:
-            del self._routes[connection_id]
+            self._routes.pop(connection_id, None)
 
     def _settle(self, running: _Running, pump: _Pump, now: float) -> None:
         """Everything that follows from what the link was told: records, then datagrams, then its next deadline."""

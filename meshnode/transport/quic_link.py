@@ -248,6 +248,7 @@ class QuicLink:
             return []
         try:
             if self.state is State.UP:
+                self._quic.renew_keys()
                 self._open_bulk_stream()
                 self._note_consumed()
                 self._feed_bulk(now)

@@ -50,6 +50,10 @@ CRYPTO_BYTES_MAX = 16_384
 """Handshake bytes of one direction and encryption level. Ours are about 1,200; a certificate chain of somebody else's
 stack would still fit."""
 
+PACKETS_PER_KEY = 2**21
+"""After so many packets in either direction the dialler asks for new keys: AES-GCM may protect 2**23 with one key
+(RFC 9001, section 6.6), which a busy link reaches after nine gigabytes, and aioquic does not count them."""
+
 PIECES_EXCEEDED = 0x4D01
 """Our own error code, for a close that aioquic carries out; outside the range that QUIC itself uses."""
 
@@ -80,6 +84,7 @@ class BoundedConnection(QuicConnection):
         self._stream_window = configuration.max_stream_data
         self._connection_window = configuration.max_data
         self._consumed: dict[int, int] = {}
+        self._keys_renewed_at = 0
 
     # --- what the link asks ---
 
@@ -175,6 +180,13 @@ class BoundedConnection(QuicConnection):
             ):
                 return False
         return True
+
+    def renew_keys(self) -> None:
+        """Changes the keys when they have protected enough. Only the dialler does, so that updates do not cross."""
+        packets = max(self._packet_number, self._spaces[tls.Epoch.ONE_RTT].largest_received_packet)
+        if self._is_client and packets - self._keys_renewed_at >= PACKETS_PER_KEY:
+            self._keys_renewed_at = packets
+            self.request_key_update()
 
     def hurry_acknowledgement(self, now: float) -> None:
         """Lets an acknowledgement that is waiting for company travel in the packet about to be sent."""

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 import trio
-from transport_support import QUICK, QUICK_MEMORY, KeyAuthenticator, chance, down, frame, link, running, wait_for
+from transport_support import PATIENT, KeyAuthenticator, chance, down, frame, link, running, wait_for
 from trio.testing import wait_all_tasks_blocked
 
 from meshnode.core.events import Channel, DialFailed, LinkDown, LinkUp, Received, RoundTrip
 from meshnode.transport.base import FRAME_BYTES_MAX, Transport
-from meshnode.transport.memory import MemoryNetwork, MemoryTransport
+from meshnode.transport.memory import MemoryNetwork, MemorySettings, MemoryTransport
 from meshnode.transport.quic import QuicTransport
 
 Make = Callable[..., Transport]
@@ -23,11 +23,11 @@ def make(request: pytest.FixtureRequest) -> Make:
     network = MemoryNetwork(chance(1))
 
     def make_quic(seed: int, authenticator: KeyAuthenticator | None = None, **settings: object) -> Transport:
-        return QuicTransport(replace(QUICK, **settings), authenticator or KeyAuthenticator(seed), chance(seed))
+        return QuicTransport(replace(PATIENT, **settings), authenticator or KeyAuthenticator(seed), chance(seed))
 
     def make_memory(seed: int, authenticator: KeyAuthenticator | None = None, **settings: object) -> Transport:
         return MemoryTransport(
-            network, f"node{seed}", authenticator or KeyAuthenticator(seed), replace(QUICK_MEMORY, **settings)
+            network, f"node{seed}", authenticator or KeyAuthenticator(seed), replace(MemorySettings(), **settings)
         )
 
     return make_quic if request.param == "quic" else make_memory
@@ -149,7 +149,7 @@ async def test_the_acceptor_refuses_a_device_it_does_not_trust_and_shows_nothing
 
 
 async def test_nobody_there_is_a_dial_that_timed_out(make: Make) -> None:
-    one = make(1)
+    one = make(1, connect_timeout_seconds=0.5)
     async with running(one):
         one.dial("127.0.0.1:9")
         failed = await wait_for(one, DialFailed)
@@ -188,7 +188,7 @@ async def test_a_full_node_refuses_a_newcomer_and_keeps_its_links(make: Make) ->
 
 
 async def test_an_idle_link_stays_up_and_tells_its_round_trip(make: Make) -> None:
-    one, two = make(1, idle_timeout_seconds=0.4, keepalive_seconds=0.1), make(2)
+    one, two = make(1, idle_timeout_seconds=1.5, keepalive_seconds=0.1, round_trip_report_seconds=0.5), make(2)
     async with running(one, two) as (_, address):
         dialer, _ = await link(one, two, address)
         with trio.fail_after(5):

@@ -6,18 +6,20 @@ import os
 import socket
 import threading
 import time
-from dataclasses import replace
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import trio
 from aioquic.quic import events
 from raw_peer import RawPeer, close_raw_peers, framed
-from transport_support import QUICK, KeyAuthenticator, chance, down, frame, link, quic, running, wait_for
+from transport_support import PATIENT, QUICK, KeyAuthenticator, chance, down, frame, link, quic, running, wait_for
 
 from meshnode.core.events import Channel, DialFailed, LinkUp
 from meshnode.errors import LocalFaultError
 from meshnode.transport import quic as quic_module
 from meshnode.transport.quic import QuicTransport
+from meshnode.transport.udp import UNSENT_DATAGRAMS_MAX, UdpSocket
 
 __all__ = ["close_raw_peers"]
 
@@ -68,7 +70,7 @@ async def test_one_real_host_cannot_take_all_places_of_the_unproven() -> None:
 
 
 async def test_places_of_the_unproven_are_free_again_after_their_time() -> None:
-    node, honest = quic(1, half_open_retry=2, half_open_max=2, half_open_host_max=2), quic(2)
+    node, honest = quic(1, QUICK, half_open_retry=2, half_open_max=2, half_open_host_max=2), quic(2, QUICK)
     async with running(node, honest) as (address, _):
         with send_raw(address, first_packet(address), first_packet(address)):
             honest.dial(address)  # its time-out is as long as theirs, and it repeats its packet until then
@@ -125,7 +127,7 @@ async def test_garbage_is_ignored_and_gets_no_answer() -> None:
 
 
 async def test_a_first_packet_whose_inside_is_broken_costs_a_place_only_for_its_time() -> None:
-    node, other = quic(1), quic(2)
+    node, other = quic(1, QUICK), quic(2)
     async with running(node, other) as (address, other_address):
         packet = bytearray(first_packet(address))
         packet[-30] ^= 1
@@ -162,7 +164,7 @@ async def test_a_socket_that_was_bound_by_somebody_else_is_used() -> None:
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(("127.0.0.1", 0))
     port = udp.getsockname()[1]
-    node, other = QuicTransport(QUICK, KeyAuthenticator(1), chance(1), socket=udp), quic(2)
+    node, other = QuicTransport(PATIENT, KeyAuthenticator(1), chance(1), socket=udp), quic(2)
     async with running(node, other) as (address, _):
         assert address == f"127.0.0.1:{port}"
         await link(other, node, address)
@@ -245,7 +247,7 @@ async def proven(node: QuicTransport) -> tuple[RawPeer, LinkUp]:
 
 
 async def test_a_killed_peer_is_noticed_within_the_idle_time_out() -> None:
-    node = quic(1)
+    node = quic(1, QUICK)
     async with running(node):
         _, up = await proven(node)
         started = trio.current_time()
@@ -274,7 +276,7 @@ async def test_a_peer_whose_address_changes_keeps_its_link_once_the_new_address_
 
 
 async def test_a_restarted_peer_gets_a_new_link_while_the_old_one_runs_out() -> None:
-    node = quic(1)
+    node = quic(1, QUICK)
     async with running(node):
         _, first = await proven(node)
         _, second = await proven(node)
@@ -282,10 +284,36 @@ async def test_a_restarted_peer_gets_a_new_link_while_the_old_one_runs_out() -> 
         assert await down(node, first.link) == "idle-timeout"
 
 
+async def test_what_the_system_has_no_room_for_is_sent_later_and_in_order(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    # A Unix datagram socket, because unlike UDP on loopback it says when the receiver's queue is full.
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with receiver, sender, trio.fail_after(20):
+        receiver.bind(str(tmp_path / "receiver"))
+        sender.connect(str(tmp_path / "receiver"))
+        udp = UdpSocket(sender, 65_536, counters := Counter())
+        nursery.start_soon(udp.run)
+        sent = [n.to_bytes(4, "big") for n in range(UNSENT_DATAGRAMS_MAX)]
+        for data in sent:
+            udp.send([(data, str(tmp_path / "receiver"))])
+        await trio.testing.wait_all_tasks_blocked()
+        got = []
+        receiver.setblocking(False)
+        while len(got) < len(sent):
+            await trio.lowlevel.wait_readable(receiver)
+            got.append(receiver.recv(100))
+        assert got == sent
+        udp.send([(b"nobody", str(tmp_path / "nowhere"))])
+        assert counters == {"datagram-lost": 1}
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_thousand_frames_a_turn_and_megabytes_of_bulk_pass_in_good_time(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    one, two = quic(1, replace(QUICK, idle_timeout_seconds=10.0)), quic(2)
+    one, two = quic(1), quic(2)
     async with running(one, two) as (_, address):
         dialer, _ = await link(one, two, address)
         started = time.perf_counter()

@@ -10,7 +10,7 @@ import trio
 from aioquic.quic import events
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from raw_peer import RawPeer, close_raw_peers, framed
-from transport_support import KeyAuthenticator, down, frame, link, quic, running, wait_for
+from transport_support import QUICK, KeyAuthenticator, down, frame, link, quic, running, wait_for
 
 from meshnode.core.events import Channel, LinkUp, Received
 from meshnode.transport.base import FRAME_BYTES_MAX, HELLO_BYTES_MAX
@@ -98,7 +98,7 @@ async def test_a_hello_bound_to_other_certificates_is_refused() -> None:
 
 
 async def test_silence_after_the_handshake_ends_it_in_time() -> None:
-    node = quic(1)
+    node = quic(1, QUICK)
     async with running(node) as (address,):
         peer = RawPeer(address)
         await peer.handshake()
@@ -109,7 +109,7 @@ async def test_silence_after_the_handshake_ends_it_in_time() -> None:
 
 
 async def test_half_a_hello_is_silence() -> None:
-    node = quic(1)
+    node = quic(1, QUICK)
     async with running(node) as (address,):
         peer = RawPeer(address)
         await peer.handshake()

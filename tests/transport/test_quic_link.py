@@ -19,6 +19,7 @@ from link_pair import DIALER, LinkPair
 from transport_support import QUICK
 
 from meshnode.core.events import Channel, Received
+from meshnode.transport import quic_window
 from meshnode.transport.base import HELLO_STREAM_BYTES_MAX
 from meshnode.transport.quic_link import Ended, QuicLink, State
 from meshnode.transport.quic_settings import QuicSettings
@@ -225,6 +226,19 @@ def test_a_link_says_it_has_nothing_to_send_only_when_that_is_so(monkeypatch: py
     assert min(asked.values()) > 100
 
 
+def test_a_busy_link_changes_its_keys_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quic_window, "PACKETS_PER_KEY", 40)
+    pair = LinkPair().up()
+    first = pair.dialer._quic._cryptos[tls.Epoch.ONE_RTT].send.secret
+    for n in range(300):
+        (pair.dialer, pair.acceptor)[n % 2].send(Channel.CONTROL, n.to_bytes(2, "big"), False, pair.now)
+        pair.run(0.002)
+    assert pair.dialer._quic._cryptos[tls.Epoch.ONE_RTT].send.secret != first
+    assert pair.dialer._quic._keys_renewed_at > 100
+    for link, sent in ((pair.acceptor, range(0, 300, 2)), (pair.dialer, range(1, 300, 2))):
+        assert [frame.data for frame in pair.take(link, Received)] == [n.to_bytes(2, "big") for n in sent]
+
+
 # --- whatever bytes ---------------------------------------------------------------------------------------------
 
 frames = st.lists(
@@ -261,7 +275,7 @@ def survives(pair: LinkPair, datagram: bytes) -> None:
     assert (pair.acceptor.state is State.UP) == (not ended)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(frames, min_size=1, max_size=8))
 def test_any_payload_in_a_genuine_packet_is_taken_or_ends_the_link(payloads: list[bytes]) -> None:
     pair = LinkPair().up()
@@ -270,7 +284,7 @@ def test_any_payload_in_a_genuine_packet_is_taken_or_ends_the_link(payloads: lis
             survives(pair, inject(pair.dialer, payload))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_change_to_a_datagram_is_as_if_it_was_lost(data: st.DataObject) -> None:
     pair = LinkPair()
