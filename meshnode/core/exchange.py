@@ -29,6 +29,10 @@ from meshnode.core.sync import Sync
 from meshnode.errors import LocalFaultError
 
 
+PACKAGES_INTERVAL_S = 600.0
+"""How often a node that is no relay asks one neighbour again whether an incident is for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
     """What this node stores for incidents it cannot read."""
@@ -66,6 +70,9 @@ class Exchange:
         self._interest: dict[int, set[IncidentId]] = {}
         """Per link, incidents the peer showed that it holds."""
 
+        self._asked: dict[int, dict[IncidentId, float]] = {}
+        """Per link, incidents whose packages were asked for, and when to ask again."""
+
     # --- links ----------------------------------------------------------------------------------------------------
 
     @property
@@ -82,6 +89,7 @@ class Exchange:
 
     def on_link_down(self, link: int, now: Now) -> None:
         del self._interest[link]
+        self._asked.pop(link, None)
         self._gossip.on_link_down(link)
         self._sync.on_link_down(link)
         for other in self._interest:  # what was asked there is asked elsewhere
@@ -113,9 +121,12 @@ class Exchange:
         for incident, digest in message.digests:
             self._interest[link].add(incident)
             if not self._takes(incident):
-                self._outbox.send(link, wire.PackagesWant(incident))
+                self._ask_for_packages(link, incident, now)
             elif not self._holdings.holds(incident) or self._holdings.incident_digest(incident) != digest:
                 self._send_heights(link, incident, answer=False)
+            else:
+                self._sync.on_equal_incident(link, incident)
+                self._picture.on_equal_incident(self._device(link), incident, self._holdings.logs(incident))
         if message.last:
             for incident in self._holdings.incidents():
                 if incident not in self._interest[link] and self._offers(link, incident):
@@ -129,7 +140,7 @@ class Exchange:
 
     def on_heights(self, link: int, message: wire.Heights, now: Now) -> None:
         if not self._takes(message.incident):
-            self._outbox.send(link, wire.PackagesWant(message.incident))
+            self._ask_for_packages(link, message.incident, now)
             return
         self._interest[link].add(message.incident)
         for log, height in message.heights:
@@ -167,9 +178,10 @@ class Exchange:
         size_bytes = sum(len(row[1]) + len(row[2] or b"") for row in message.rows)
         asked = self._sync.on_answer(link, incident, log, message.first, len(message.rows), size_bytes)
         if not self._takes(incident) and not self._is_invitation(message):
-            self._outbox.send(link, wire.PackagesWant(incident))
+            self._ask_for_packages(link, incident, now)
             return
         if not self._has_room(link, incident, size_bytes):
+            self._sync.give_up(link, incident, log)
             return
         self._interest[link].add(incident)
         taken = self._holdings.take_untrusted(message)
@@ -208,7 +220,8 @@ class Exchange:
         for incident, log, height in message.heights:
             self._interest[link].add(incident)
             if self._takes(incident):
-                self._on_told(link, incident, log, height)
+                # Not a reason to ask at once: the push is usually on its way. Gossip waits a moment, then grafts.
+                self._picture.on_told(self._device(link), incident, log, height)
                 held = self._height(incident, log)
                 self._gossip.on_announce(link, incident, log, height, held, now.monotonic_s)
 
@@ -226,6 +239,13 @@ class Exchange:
     def _is_invitation(self, run: wire.Run) -> bool:
         packages = [(run.key_ids[index], package) for index, _, package in run.rows if package is not None]
         return self._incidents.try_packages(run.incident, packages)
+
+    def _ask_for_packages(self, link: int, incident: IncidentId, now: Now) -> None:
+        """Once in a while per link: new packages are shown by the relay as they come."""
+        asked = self._asked.setdefault(link, {})
+        if now.monotonic_s >= asked.get(incident, now.monotonic_s):
+            asked[incident] = now.monotonic_s + PACKAGES_INTERVAL_S
+            self._outbox.send(link, wire.PackagesWant(incident))
 
     def _invite(self, run: wire.Run) -> None:
         """Shows new packages to peers that are no relays and may be members without this node knowing it."""

@@ -27,9 +27,12 @@ class Picture:
 
     def on_equal(self, device: DeviceId, holdings: Holdings) -> None:
         """The peer holds exactly what we hold."""
-        self._told[device] = {
-            incident: {head.log: head.height for head in holdings.logs(incident)} for incident in holdings.incidents()
-        }
+        for incident in holdings.incidents():
+            self.on_equal_incident(device, incident, holdings.logs(incident))
+
+    def on_equal_incident(self, device: DeviceId, incident: IncidentId, heads: Sequence[LogHead]) -> None:
+        """The peer holds exactly these logs of the incident."""
+        self._told.setdefault(device, {})[incident] = {head.log: head.height for head in heads}
 
     def on_told(self, device: DeviceId, incident: IncidentId, log: LogId, height: int) -> None:
         """The peer holds this log up to ``height``."""

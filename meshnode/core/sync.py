@@ -72,6 +72,19 @@ class Sync:
         session.told_count = 0
         session.wanting.clear()
 
+    def on_equal_incident(self, link: int, incident: IncidentId) -> None:
+        """Of this incident the peer lacks nothing and neither do we."""
+        session = self._sessions[link]
+        logs = session.told.pop(incident, {})
+        session.told_count -= len(logs)
+        for log in logs:
+            session.wanting.pop((incident, log), None)
+
+    def give_up(self, link: int, incident: IncidentId, log: LogId) -> None:
+        """What the peer offers of this log cannot be taken now; its next heights put it back on the list."""
+        self._sessions[link].wanting.pop((incident, log), None)
+        self._claims.pop((incident, log), None)
+
     def on_heights(self, link: int, incident: IncidentId, heights: tuple[tuple[LogId, int], ...]) -> None:
         for log, height in heights:
             self.on_told(link, incident, log, height)
