@@ -28,7 +28,6 @@ from meshnode.core.picture import Picture
 from meshnode.core.sync import Sync
 from meshnode.errors import LocalFaultError
 
-
 PACKAGES_INTERVAL_S = 600.0
 """How often a node that is no relay asks one neighbour again whether an incident is for it."""
 
