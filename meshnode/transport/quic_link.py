@@ -14,18 +14,10 @@ The dialler speaks first. The acceptor answers with its own hello only after it 
 tells an unproven peer nothing, and a dialler that holds a verified hello knows that it was accepted. The answer is
 followed by the grant of the second stream. The dialler then opens it, by its grant of a window for it: there is
 nothing to say on it yet.
-
-Sending: CONTROL goes to aioquic at once. BULK stays here, and aioquic gets only as much as the congestion window
-admits at this moment and only while no CONTROL is waiting: it serves its streams in turn and has no priorities, so
-what it does not hold cannot be in the way.
-
-Receiving: bytes are consumed when the frame they belong to was handed to the daemon, or while they fill a frame that
-is not complete and no earlier frame waits. Only consumed bytes move the window.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -40,16 +32,14 @@ from meshnode.core.events import Channel, LinkUp, PeerIdentity, Received, RoundT
 from meshnode.errors import UntrustedInputError
 from meshnode.transport.base import (
     CODES,
-    FRAME_BYTES_MAX,
-    FRAME_HEADER_BYTES,
     HELLO_BYTES_MAX,
     Authenticator,
     format_address,
     peer_code_untrusted,
     reason_of,
 )
-from meshnode.transport.framing import FrameReader, frame_header
 from meshnode.transport.quic_settings import QuicSettings
+from meshnode.transport.quic_streams import Admission, LinkStreams
 from meshnode.transport.quic_tls import TlsIdentity
 from meshnode.transport.quic_window import PIECES_EXCEEDED, BoundedConnection
 
@@ -69,9 +59,6 @@ QUIC_INPUT_ERRORS = (
 """What aioquic has been seen to raise, or by its source can raise, for bytes it did not foresee: besides its own, an
 assertion, an index into an empty list of connection ids, a value that does not fit a buffer. The link that sent them is
 closed; the state of its connection is not trusted any more, and nothing else shares it."""
-
-STREAMS = (0, 4)
-"""Stream ids of CONTROL and BULK: the first two bidirectional streams of the dialler (RFC 9000, section 2.1)."""
 
 CLOSED_ON_PURPOSE = 0
 """The one application error code; the reason phrase carries the code for people and machines."""
@@ -145,13 +132,8 @@ class QuicLink:
         self._deadline = now + settings.connect_timeout_seconds
         """Of the present state; unused in UP."""
         self._peer_tls_sha256 = b""
+        self._streams = LinkStreams(quic, settings, self.dialed)
         self._outputs: list[Output] = []
-        self._readers = (FrameReader(HELLO_BYTES_MAX, "hello-too-large"), FrameReader(FRAME_BYTES_MAX))
-        self._handed_bytes = [0, 0]
-        """Per stream: bytes of frames that were handed over."""
-        self._waiting_frames = [0, 0]
-        self._bulk: deque[memoryview] = deque()
-        self._bulk_bytes = 0
         self._last_words: list[tuple[bytes, Any]] = []
         self._repeat_at_count = 1
         self._late_datagrams = 0
@@ -200,25 +182,15 @@ class QuicLink:
         """Queues a frame; see Transport.send."""
         if self.state is not State.UP:
             return
-        if channel is Channel.CONTROL:
-            queued, queued_max = self._quic.unsent_bytes(STREAMS[0]), self._settings.control_queue_bytes_max
-        else:
-            queued, queued_max = self._bulk_bytes, self._settings.bulk_queue_bytes_max
-        if droppable and queued > queued_max // 2:
+        admission = self._streams.send(channel, data, droppable)
+        if admission is Admission.DROPPED:
             self.dropped_frames += 1
-        elif queued and queued + len(data) > queued_max:
+        elif admission is Admission.OVERFLOW:
             self.close("send-queue-full", now)
-        elif channel is Channel.CONTROL:
-            self._quic.send_stream_data(STREAMS[0], frame_header(data) + data)
-        else:
-            self._bulk.append(memoryview(frame_header(data)))
-            self._bulk.append(memoryview(data))
-            self._bulk_bytes += FRAME_HEADER_BYTES + len(data)
 
     def frame_handed_over(self, frame: Received) -> None:
         """The daemon took a frame; its bytes are consumed."""
-        self._handed_bytes[frame.channel] += FRAME_HEADER_BYTES + len(frame.data)
-        self._waiting_frames[frame.channel] -= 1
+        self._streams.note_handed_over(frame.channel, frame.data)
 
     def close(self, code: str, now: float, reason: str = "") -> None:
         """Ends the link for a reason of ours, and tells the peer."""
@@ -249,9 +221,7 @@ class QuicLink:
         try:
             if self.state is State.UP:
                 self._quic.renew_keys()
-                self._open_bulk_stream()
-                self._note_consumed()
-                self._feed_bulk(now)
+                self._streams.prepare(now)
                 if self._quic.has_nothing_to_send(now):
                     return []
             datagrams = self._quic.datagrams_to_send(now)
@@ -309,45 +279,34 @@ class QuicLink:
         hello = self._authenticator.hello(self._identity.sha256, self._peer_tls_sha256, self.dialed)
         if not 0 < len(hello) <= HELLO_BYTES_MAX:
             raise ValueError(f"a hello has 1 to {HELLO_BYTES_MAX} bytes, not {len(hello)}")
-        self._quic.send_stream_data(STREAMS[0], frame_header(hello) + hello)
+        self._streams.send_at_once(hello)
 
     def _on_stream_data(self, event: events.StreamDataReceived, now: float) -> None:
         if self.state not in (State.HELLO, State.UP):
             return
-        if event.stream_id not in STREAMS:
-            self.close("unexpected-stream", now)
-            return
-        channel = Channel(STREAMS.index(event.stream_id))
-        data = event.data
         try:
-            while data:
-                frame, data = self._readers[channel].feed_untrusted(data)
-                if frame is not None:
-                    self._on_frame(channel, frame)
+            for channel, frame in self._streams.cut_frames_untrusted(event.stream_id, event.data):
+                if self.state is State.UP:
+                    self._outputs.append(Received(self.number, channel, frame))
+                else:
+                    self._on_hello_untrusted(frame)
         except UntrustedInputError as error:
             self.close(error.code, now, error.reason)
             return
         if event.end_stream:
             self.close("stream-closed", now)
 
-    def _on_frame(self, channel: Channel, frame: bytes) -> None:
-        if self.state is State.UP:
-            self._waiting_frames[channel] += 1
-            self._outputs.append(Received(self.number, channel, frame))
-            return
-        # Only CONTROL exists before the link is up: the peer was granted one stream.
+    def _on_hello_untrusted(self, frame: bytes) -> None:
+        # On CONTROL: until the link is up the peer has no other stream.
         peer = self._authenticator.verify_untrusted(frame, self._identity.sha256, self._peer_tls_sha256, self.dialed)
-        self._handed_bytes[channel] += FRAME_HEADER_BYTES + len(frame)
+        self._streams.note_handed_over(Channel.CONTROL, frame)
         self._on_proven(peer)
 
     def _on_proven(self, peer: PeerIdentity) -> None:
         if not self.dialed:
             self._send_hello()
         self.state = State.UP
-        self._readers[Channel.CONTROL].allow(FRAME_BYTES_MAX)
-        self._quic.open_windows(
-            self._settings.stream_window_bytes, self._settings.connection_window_bytes, len(STREAMS)
-        )
+        self._streams.open()
         self._outputs.append(LinkUp(self.number, peer, self.address, self.dialed))
 
     def _on_quic_ended(self, ended: events.ConnectionTerminated, now: float) -> None:
@@ -375,7 +334,7 @@ class QuicLink:
         self._deadline = now if timer is None else min(timer, now + self._settings.hello_timeout_seconds)
         self._late_datagrams = 1
         self.state = State.CLOSING
-        self._bulk.clear()
+        self._streams.discard()
         self._outputs.append(Ended(code, reason))
 
     def _repeat_last_words(self) -> list[tuple[bytes, Any]]:
@@ -404,40 +363,6 @@ class QuicLink:
             return None
         self._round_trip_at = now + self._settings.round_trip_report_seconds
         return RoundTrip(self.number, seconds)
-
-    # --- streams ---
-
-    def _open_bulk_stream(self) -> None:
-        if self.dialed and not self._quic.has_stream(STREAMS[1]) and self._quic.streams_allowed >= len(STREAMS):
-            # No bytes: the grant of its window, which refresh_windows adds, is what opens it at the peer.
-            self._quic.send_stream_data(STREAMS[1], b"")
-
-    def _note_consumed(self) -> None:
-        for channel, stream_id in enumerate(STREAMS):
-            consumed = self._handed_bytes[channel]
-            if not self._waiting_frames[channel]:
-                consumed += self._readers[channel].partial_bytes
-            self._quic.consume(stream_id, consumed)
-        self._quic.refresh_windows()
-
-    def _feed_bulk(self, now: float) -> None:
-        quic = self._quic
-        control_unsent = quic.unsent_bytes(STREAMS[0])
-        if control_unsent or self._bulk:
-            quic.hurry_acknowledgement(now)
-        if not self._bulk or not quic.has_stream(STREAMS[1]):
-            return
-        room = quic.flight_room_bytes - control_unsent - quic.unsent_bytes(STREAMS[1])
-        while room > 0 and self._bulk:
-            piece = self._bulk[0]
-            if len(piece) <= room:
-                self._bulk.popleft()
-            else:
-                self._bulk[0] = piece[room:]
-                piece = piece[:room]
-            quic.send_stream_data(STREAMS[1], piece)  # type: ignore[arg-type]  # only its length and bytes are used
-            self._bulk_bytes -= len(piece)
-            room -= len(piece)
 
 
 _NO_ALPN = 0x100 + tls.AlertDescription.no_application_protocol

@@ -200,7 +200,7 @@ def test_bulk_in_the_queue_does_not_delay_control() -> None:
         pair.run(0.002)
         arrived = [frame for frame in pair.take(pair.acceptor, Received) if frame.channel is Channel.CONTROL]
     assert pair.now - started < 0.02
-    assert pair.dialer._bulk_bytes > 3_000_000
+    assert pair.dialer._streams._bulk_bytes > 3_000_000
 
 
 def test_a_link_says_it_has_nothing_to_send_only_when_that_is_so(monkeypatch: pytest.MonkeyPatch) -> None:
