@@ -190,7 +190,7 @@ class Node:
             self.peers.learn(event.address, event.peer.device, now.monotonic_s)
         own = [(self.identity.device, address) for address in self.settings.advertise]
         self.outbox.send(event.link, wire.Addresses(tuple((own + self.peers.reachable())[: wire.LIST_MAX])))
-        self.outbox.report("link-up", f"linked with {event.peer.noc}/{event.peer.name}", event.link)
+        self.outbox.tell("link-up", f"linked with {event.peer.noc}/{event.peer.name}", event.link)
 
     def _on_link_down(self, event: LinkDown) -> None:
         if self.exchange.has(event.link):
@@ -198,7 +198,7 @@ class Node:
         peer = self.peers.on_link_down(event.link, self._now.monotonic_s, self._now.wall_ms)
         if peer is not None:
             reason = f"lost {peer.identity.noc}/{peer.identity.name}: {event.code}"
-            self.outbox.report("link-down", reason, event.link)
+            self.outbox.tell("link-down", reason, event.link)
 
     def _forget_link(self, link: int) -> None:
         self._budgets.on_link_down(link)

@@ -33,6 +33,10 @@ class Outbox:
         self.count(code)
         self._effects.append(Report(code, reason, link, detail))
 
+    def tell(self, code: str, reason: str, link: int | None = None) -> None:
+        """News for the operator that is no refusal: written down, not counted."""
+        self._effects.append(Report(code, reason, link))
+
     def take(self) -> tuple[Effect, ...]:
         effects, self._effects = tuple(self._effects), []
         return effects
