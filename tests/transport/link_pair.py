@@ -23,6 +23,7 @@ class LinkPair:
         self.now = 1_000.0
         self.settings = settings
         self.outputs: dict[QuicLink, list[Output]] = {}
+        self.handed: set[int] = set()
         client = BoundedConnection(self._configuration(True))
         server = BoundedConnection(
             self._configuration(False), original_destination_connection_id=client.original_destination_connection_id

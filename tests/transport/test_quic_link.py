@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from heapq import heappop, heappush
 
 import pytest
 from aioquic import tls
@@ -15,8 +16,8 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.rangeset import RangeSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from link_pair import DIALER, LinkPair
-from transport_support import QUICK
+from link_pair import ACCEPTOR, DIALER, LinkPair
+from transport_support import QUICK, chance
 
 from meshnode.core.events import Channel, Received
 from meshnode.transport import quic_window
@@ -181,6 +182,52 @@ def test_handshake_bytes_beyond_their_limit_end_the_connection_before_they_are_k
         tracemalloc.stop()
     codes = [ended.code for ended in pair.take(pair.acceptor, Ended)]
     assert codes[0] in ("protocol-violation", "tls-refused")
+
+
+# --- bad paths --------------------------------------------------------------------------------------------------
+
+
+def storm(pair: LinkPair, seconds: float, loss: float, copies: float, delay_seconds: float, seed: int) -> None:
+    """Lets time pass on a path that loses, doubles and reorders datagrams."""
+    rng = chance(seed)
+    flying: list[tuple[float, int, QuicLink, bytes]] = []
+    count, end = 0, pair.now + seconds
+    links = (pair.dialer, pair.acceptor)
+    while pair.now < end:
+        for link, other in (links, links[::-1]):
+            link.handle_deadline(pair.now)
+            pair.outputs[link] += link.settle(pair.now)
+            for frame in pair.outputs[link]:
+                if isinstance(frame, Received) and id(frame) not in pair.handed:
+                    pair.handed.add(id(frame))
+                    link.frame_handed_over(frame)
+            for data, _ in link.transmit(pair.now):
+                for _ in range(1 + (rng.random() < copies)):
+                    if rng.random() >= loss:
+                        count += 1
+                        heappush(flying, (pair.now + delay_seconds * rng.uniform(0.5, 2), count, other, data))
+        pair.now += 0.001
+        while flying and flying[0][0] <= pair.now:
+            _, _, receiver, data = heappop(flying)
+            receiver.receive_datagram(data, DIALER if receiver is pair.acceptor else ACCEPTOR, pair.now)
+
+
+@pytest.mark.parametrize(("loss", "copies", "delay_seconds"), [(0.0, 0.5, 0.03), (0.1, 0.1, 0.02), (0.3, 0.0, 0.005)])
+def test_frames_survive_loss_copies_and_reordering(loss: float, copies: float, delay_seconds: float) -> None:
+    pair = LinkPair(QuicSettings()).up()
+    sent = [(n % 7 == 0, n.to_bytes(2, "big") * (1 + n * 20)) for n in range(60)]
+    for bulk, data in sent:
+        pair.dialer.send(Channel(bulk), data, False, pair.now)
+    for seed in range(40):
+        storm(pair, 1.0, loss, copies, delay_seconds, seed)
+        if len([frame for frame in pair.outputs[pair.acceptor] if isinstance(frame, Received)]) == len(sent):
+            break
+    got = pair.take(pair.acceptor, Received)
+    for channel in Channel:
+        assert [frame.data for frame in got if frame.channel is channel] == [
+            data for bulk, data in sent if bulk == channel
+        ]
+    assert pair.dialer.state is State.UP
 
 
 # --- priorities -------------------------------------------------------------------------------------------------
