@@ -22,6 +22,7 @@ from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.asyncio.server import serve
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import QuicEvent, StreamDataReceived
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -79,38 +80,48 @@ def server() -> Iterator[int]:
         process.communicate()
 
 
+class _Client(QuicConnectionProtocol):
+    """Counts what arrives, and wakes who waits for it."""
+
+    received = 0
+    wanted = 0
+    arrived: asyncio.Future[None] | None = None
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        if isinstance(event, StreamDataReceived):
+            self.received += len(event.data)
+            if self.arrived is not None and self.received >= self.wanted:
+                self.arrived.set_result(None)
+                self.arrived = None
+
+    async def ask(self, order: bytes, answer_bytes: int) -> float:
+        """Sends on the first stream; the seconds until so many more bytes are there."""
+        begin = time.monotonic()
+        self.wanted = self.received + answer_bytes
+        self.arrived = asyncio.get_running_loop().create_future()
+        self._quic.send_stream_data(0, order)
+        self.transmit()
+        await self.arrived
+        return time.monotonic() - begin
+
+
 @contextlib.asynccontextmanager
-async def _stream(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    async with connect("127.0.0.1", port, configuration=configuration(is_client=True)) as client:
-        assert isinstance(client, QuicConnectionProtocol)
-        yield await client.create_stream()
+async def _connected(port: int) -> AsyncIterator[_Client]:
+    made = configuration(is_client=True)
+    async with connect("127.0.0.1", port, configuration=made, create_protocol=_Client) as client:
+        assert isinstance(client, _Client)
+        yield client
 
 
 async def _round_trips(port: int, count: int) -> list[float]:
-    seconds = []
-    async with _stream(port) as (reader, writer):
-        message = bytes(MESSAGE_BYTES)
-        writer.write(b"e")
-        for _ in range(count):
-            begin = time.monotonic()
-            writer.write(message)
-            await reader.readexactly(MESSAGE_BYTES)
-            seconds.append(time.monotonic() - begin)
-        writer.write_eof()
-    return seconds
+    async with _connected(port) as client:
+        await client.ask(b"e" + bytes(MESSAGE_BYTES), MESSAGE_BYTES)
+        return [await client.ask(bytes(MESSAGE_BYTES), MESSAGE_BYTES) for _ in range(count)]
 
 
 async def _transfer(port: int, size_bytes: int) -> float:
-    async with _stream(port) as (reader, writer):
-        begin = time.monotonic()
-        writer.write(b"s" + size_bytes.to_bytes(8, "big"))
-        received = 0
-        while data := await reader.read(READ_BYTES):
-            received += len(data)
-        seconds = time.monotonic() - begin
-    if received != size_bytes:
-        raise RuntimeError(f"{received} of {size_bytes} bytes arrived")
-    return seconds
+    async with _connected(port) as client:
+        return await client.ask(b"s" + size_bytes.to_bytes(8, "big"), size_bytes)
 
 
 def round_trips(port: int, count: int) -> list[float]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from simulations.mesh import Mesh, MeshError, Node
+
+T = TypeVar("T")
 
 NOCS = ("BE", "NL", "DE", "FR", "AT", "CZ", "DK", "ES", "FI", "IT")
 SETTINGS = "[discovery]\nmdns = false"
@@ -53,6 +56,14 @@ class Place:
     directory: Path
     sizes: Sizes
     _enrolled: Mesh | None = field(default=None, repr=False)
+    _made: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What several benchmarks need and takes long to make."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
 
     def mesh(self, count: int) -> Mesh:
         """The first ``count`` nodes, none running, with data directories as after enrolment, configured in full."""

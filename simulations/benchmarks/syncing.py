@@ -42,6 +42,10 @@ class Stocked:
 
 def stock(place: Place, entries: int) -> Stocked:
     """A holder with so many log entries, and a member that has none."""
+    return place.once(f"stock {entries}", lambda: _make_stock(place, entries))
+
+
+def _make_stock(place: Place, entries: int) -> Stocked:
     meshes.START_TIMEOUT_S = max(meshes.START_TIMEOUT_S, TIMEOUT_S)
     mesh = place.mesh(2)
     holder, newcomer = mesh.nodes.values()
