@@ -53,6 +53,8 @@ class Node:
     port: int
     relay: bool
     process: subprocess.Popen[bytes] | None = None
+    command: tuple[str, ...] = MESHNODE
+    """What is run as ``meshnode``, for a daemon under a wrapper of its own."""
     extra: str = ""
     """More lines for its configuration file."""
 
@@ -127,7 +129,7 @@ class Mesh:
         """The whole ceremony: network root, one NOC root and one device for each of ``nocs``."""
         run_cli("authority", "init", "--network", "demo", "--out", str(self._network))
         for noc in nocs:
-            node = Node(noc, self.directory / noc.lower(), _free_port(), noc in relays)
+            node = Node(noc, self.directory / noc.lower(), free_port(), noc in relays)
             node.directory.mkdir(parents=True)
             self.nodes[noc] = node
         at_the_network_root = threading.Lock()
@@ -197,7 +199,7 @@ class Mesh:
     def _launch(self, node: Node) -> None:
         with node.log.open("ab") as log:
             node.process = subprocess.Popen(
-                [*self.command_prefix, *MESHNODE, "run", "--config", str(node.config)],
+                [*self.command_prefix, *node.command, "run", "--config", str(node.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -291,7 +293,7 @@ def _request_in(root: Path) -> Path:
     return next(path for path in root.iterdir() if path.name.endswith(".request"))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
