@@ -33,6 +33,8 @@ from meshnode.errors import LocalFaultError
 
 OpenZeroconf = Callable[[Sequence[str | int]], AsyncZeroconf]
 """Opens the sockets on these IPv4 addresses and IPv6 interface indexes; called on the session's loop."""
+GOODBYE_SHARE = 0.8
+"""Of ``stop_timeout_s``: the rest is for closing and for the thread's end. A goodbye takes 0.25 s."""
 Scan = Callable[[], Sequence[LocalAddress]]
 
 
@@ -161,7 +163,8 @@ async def run_session(
     place = choose(scan(), settings.listen, settings.interface)
     zeroconf = open_sockets(place.multicast)
     try:
-        await zeroconf.zeroconf.async_wait_for_start()
+        # Shielded: cancelling this wait would cancel the future that the set-up completes, and leave its sockets open.
+        await asyncio.shield(zeroconf.zeroconf.async_wait_for_start())
         if not zeroconf.zeroconf.engine.senders:
             # zeroconf leaves out an interface that it cannot use without a word.
             raise LocalFaultError("mdns-unavailable", f"multicast is not possible on {place.text}")
@@ -170,8 +173,11 @@ async def run_session(
         post(Started(place.text))
         await session.attend(scan)
     finally:
-        async with asyncio.timeout(settings.stop_timeout_s):
-            await zeroconf.async_close()
+        try:
+            async with asyncio.timeout(GOODBYE_SHARE * settings.stop_timeout_s):
+                await zeroconf.async_close()
+        except TimeoutError:
+            zeroconf.zeroconf.close()  # without the goodbye: the sockets at least
 
 
 class _Session(ServiceListener):
