@@ -189,7 +189,8 @@ class Node:
         if not event.dialed:
             self.peers.learn(event.address, event.peer.device, now.monotonic_s)
         own = [(self.identity.device, address) for address in self.settings.advertise]
-        self.outbox.send(event.link, wire.Addresses(tuple((own + self.peers.reachable())[: wire.LIST_MAX])))
+        told = [row for row in own + self.peers.reachable() if wire.is_address(row[1])]
+        self.outbox.send(event.link, wire.Addresses(tuple(told[: wire.LIST_MAX])))
         self.outbox.tell("link-up", f"linked with {event.peer.noc}/{event.peer.name}", event.link)
 
     def _on_link_down(self, event: LinkDown) -> None:

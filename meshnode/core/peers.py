@@ -167,7 +167,8 @@ class Peers:
 
     def reachable(self) -> list[tuple[DeviceId, str]]:
         """(device, address) of linked peers that this node dialled, for telling others; ascending."""
-        return sorted((device, peer.address) for device, peer in self.known.items() if peer.link and peer.dialed)
+        linked = ((device, peer) for device, peer in self.known.items() if peer.link is not None)
+        return sorted((device, peer.address) for device, peer in linked if peer.dialed)
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._rng.uniform(0.5, 1.0)

@@ -47,6 +47,7 @@ from meshnode.core.ids import (
 )
 from meshnode.core.keys import HASH_BYTES, SIGNATURE_BYTES
 from meshnode.core.log import Entry, Seal
+from meshnode.core.prekeys import SERIAL_MAX
 from meshnode.errors import UntrustedInputError
 
 FRAME_BYTES_MAX = 1_048_576
@@ -274,8 +275,13 @@ def _boolean(value: object) -> bool:
     raise _malformed("a flag is true or false")
 
 
+def is_address(text: str) -> bool:
+    """Can this be told to peers? A node may know of an address that it cannot: one with the name of an interface."""
+    return len(text.encode()) <= ADDRESS_BYTES_MAX and _ADDRESS.fullmatch(text) is not None
+
+
 def _address(value: object) -> str:
-    if isinstance(value, str) and len(value.encode()) <= ADDRESS_BYTES_MAX and _ADDRESS.fullmatch(value):
+    if isinstance(value, str) and is_address(value):
         return value
     raise _malformed("an address is a short text host:port")
 
@@ -285,7 +291,7 @@ def _optional_package(value: object) -> bytes | None:
 
 
 def _rows(low: int, high: int, *columns: Any) -> Any:
-    """A list of ``low`` to ``high`` arrays with at least these columns, or of bare values when there is one column."""
+    """A list of ``low`` to ``high`` arrays with exactly these columns, or of bare values when there is one column."""
 
     def check(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list) or not low <= len(value) <= high:
@@ -309,7 +315,7 @@ _package = _bytes_up_to(PACKAGE_BYTES_MAX, "an epoch package")
 _record = _bytes_up_to(ROSTER_RECORD_BYTES_MAX, "a roster record")
 _position = _integer(1, SEQ_MAX, "a position")
 _height = _integer(0, SEQ_MAX, "a height")
-_serial = _integer(0, (1 << 53) - 1, "a serial")
+_serial = _integer(0, SERIAL_MAX, "a serial")
 _key_id = _bytes_of(KEY_ID_BYTES, "a key id")
 _key_ids = _rows(1, RUN_ENTRIES_MAX, _key_id)
 _entry_rows = _rows(
