@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 from meshnode.core import entry, epochs, wire
@@ -31,6 +32,11 @@ KEY_ID = epochs.key_id(EPOCH_KEY)
 
 def search(examples: int) -> settings:
     return settings(max_examples=examples * NIGHTLY_FACTOR, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def measuring_coverage() -> bool:
+    """Then everything takes several times as long."""
+    return Coverage.current() is not None
 
 
 @contextmanager
