@@ -4,11 +4,16 @@ Start: lock the data directory, read the keys, open the store, build the node, o
 wrong with this machine (a key file, a port, a disk) is a LocalFaultError before anything is served.
 
 Stop (SIGTERM, SIGINT): the local API takes no more requests and finishes those it has, the loop makes everything
-durable and writes checkpoints, the links say goodbye. ``STOP_GRACE_S`` bounds all of it.
+durable and writes checkpoints, the links say goodbye. ``STOP_GRACE_S`` bounds all of it but a write that the disk has
+begun: that one ends as it will.
+
+What ends the process otherwise is a mistake of this program: it leaves with a traceback, never half alive. Two rooms
+that face strangers are the exception and are held apart, the links (``links``) and each client of the local API.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -31,8 +36,10 @@ from meshnode.core.node import Node, NodeSettings
 from meshnode.core.peers import ConfiguredPeer, DialSettings
 from meshnode.daemon.disk import DiskThread
 from meshnode.daemon.journal import Reporter, say, set_up
+from meshnode.daemon.links import Links
 from meshnode.daemon.loop import Loop
 from meshnode.daemon.service import Service
+from meshnode.daemon.upkeep import look_after
 from meshnode.errors import LocalFaultError
 from meshnode.storage import keyfiles
 from meshnode.storage.lock import DataDirLock
@@ -53,8 +60,22 @@ def run(config: Config) -> None:
         store = SqliteLogStore.open(config.node.data_dir / STORE_FILE)
         try:
             trio.run(_with_disk, config, identity, store)
+        except BaseExceptionGroup as group:
+            fault = _only_fault(group)
+            if fault is None:
+                raise
+            raise fault from None
         finally:
             store.close()
+
+
+def _only_fault(group: BaseExceptionGroup[BaseException]) -> LocalFaultError | None:
+    """The fault of this machine that ended the nurseries; None when anything else had a part in it."""
+    faults, rest = group.split(LocalFaultError)
+    leaf: BaseException | None = None if rest is not None else faults
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    return leaf if isinstance(leaf, LocalFaultError) else None
 
 
 def _identity(data_dir: Path) -> Identity:
@@ -111,51 +132,56 @@ async def _serve(config: Config, identity: Identity, store: SqliteLogStore, disk
     # SystemRandom seeds; the choices themselves (back-off, jitter) need no secrecy.
     rng = random.Random(os.urandom(16))  # noqa: S311
     settings = _node_settings(config, relay)
-    authenticator = LinkAuthenticator(
-        identity.device_key, identity.certificate.bundle, identity.network_root, relay, time.time
-    )
-    transport = QuicTransport(_quic_settings(config), authenticator, rng)
+    links = _links(config, identity, relay, rng)
+    report = Reporter(trio.current_time)
     loop = Loop(
         lambda read_only: Node(identity, settings, store, rng, os.urandom, _clock(), read_only=read_only),
         store,
         disk,
-        transport,
+        links,
         _clock,
-        Reporter(trio.current_time),
+        report,
     )
     for notice in store.notices():
-        loop.node.note_degraded(notice, _clock())
-        say(notice.code, notice.reason)
-    listeners = open_listeners(_api_settings(config))
-    server = ApiServer(Service(loop, store, transport, _clock), ApiLimits(), loop.count_refusal)
-    async with trio.open_nursery() as nursery:
-        address = await _start_transport(nursery, transport, listeners)
-        await nursery.start(loop.run)
-        nursery.start_soon(server.serve, listeners)
-        if config.discovery.mdns:
-            from meshnode.discovery.mdns import discover
-            from meshnode.discovery.settings import DiscoverySettings
-
-            def found(address: str) -> None:
-                loop.post(AddressFound("mdns", address))
-
-            mdns = DiscoverySettings(identity.network_root, address, config.discovery.interface)
-            nursery.start_soon(discover, mdns, found, say, rng)
-        certificate = identity.certificate
-        say("serving", f"{certificate.noc}/{certificate.name} {__version__} on {address}, API {config.socket}")
-        await _wait_for_stop()
-        say("stopping", "asked to stop")
-        with trio.move_on_after(STOP_GRACE_S):
-            server.stop()
-            loop.stop()
-            await loop.stopped.wait()
-        nursery.cancel_scope.cancel()
+        loop.note_degraded(notice)
+    server = ApiServer(Service(loop, store, links, _clock), ApiLimits(), loop.count_refusal)
+    # Received from here on: whoever stops a node that is still starting gets a clean stop too.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        listeners = open_listeners(_api_settings(config))
+        async with trio.open_nursery() as nursery:
+            address = await _start_links(nursery, links, loop, listeners)
+            await nursery.start(loop.run)
+            nursery.start_soon(look_after, loop, store, links, identity.certificate, time.time, report)
+            served = trio.Event()
+            nursery.start_soon(_serve_api, server, listeners, served)
+            if config.discovery.mdns:
+                nursery.start_soon(_discover, config, identity, address, loop, rng)
+            certificate = identity.certificate
+            say("serving", f"{certificate.noc}/{certificate.name} {__version__} on {address}, API {config.socket}")
+            async for _ in signals:
+                break
+            say("stopping", "asked to stop")
+            with trio.move_on_after(STOP_GRACE_S) as grace:
+                server.stop()
+                loop.stop()
+                await loop.stopped.wait()
+                await served.wait()
+            nursery.cancel_scope.cancel()
+    if grace.cancelled_caught:
+        say("stop-cut-short", f"not everybody was answered within {STOP_GRACE_S:g} s", logging.WARNING)
     say("stopped", "everything acknowledged is durable")
 
 
-async def _start_transport(nursery: trio.Nursery, transport: QuicTransport, listeners: list[Listener]) -> str:
+def _links(config: Config, identity: Identity, relay: bool, rng: random.Random) -> Links:
+    authenticator = LinkAuthenticator(
+        identity.device_key, identity.certificate.bundle, identity.network_root, relay, time.time
+    )
+    return Links(lambda: QuicTransport(_quic_settings(config), authenticator, rng))
+
+
+async def _start_links(nursery: trio.Nursery, links: Links, loop: Loop, listeners: list[Listener]) -> str:
     try:
-        address: str = await nursery.start(transport.run)
+        address: str = await nursery.start(links.run, loop.take_in, loop.note_degraded, loop.end_degraded)
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -163,10 +189,17 @@ async def _start_transport(nursery: trio.Nursery, transport: QuicTransport, list
     return address
 
 
-async def _wait_for_stop() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            return
+async def _serve_api(server: ApiServer, listeners: list[Listener], served: trio.Event) -> None:
+    await server.serve(listeners)
+    served.set()
+
+
+async def _discover(config: Config, identity: Identity, address: str, loop: Loop, rng: random.Random) -> None:
+    from meshnode.discovery.mdns import discover
+    from meshnode.discovery.settings import DiscoverySettings
+
+    settings = DiscoverySettings(identity.network_root, address, config.discovery.interface)
+    await discover(settings, lambda found: loop.offer(AddressFound("mdns", found)), say, rng)
 
 
 def _quic_settings(config: Config) -> QuicSettings:

@@ -9,11 +9,19 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 import outcome
 import trio
 
 Job = Callable[[], None]
+
+
+class Disk(Protocol):
+    """What the loop needs: a place where a blocking job may take its time."""
+
+    async def run(self, job: Job) -> None:
+        """Returns when the job has, or raises what it raised. Not cancellable: a commit either happens or fails."""
 
 
 class DiskThread:

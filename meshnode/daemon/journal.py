@@ -1,7 +1,7 @@
 """What the operator reads: one line per event on standard error, with the code of every refusal.
 
-Text for people, JSON for machines. A report that repeats (a peer that cannot be reached is dialled for ever) is
-written once and then at most once a minute, with the number of times it was left out.
+Text for people, JSON for machines; a defect brings its traceback along. A report that repeats (a peer that cannot be
+reached is dialled for ever) is written once and then at most once a minute, with the number of times it was left out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         code = getattr(record, "code", "")
         stamp = self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ")
-        return f"{stamp} {record.levelname.lower()} {code + ': ' if code else ''}{record.getMessage()}"
+        line = f"{stamp} {record.levelname.lower()} {code + ': ' if code else ''}{record.getMessage()}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class _JsonLines(logging.Formatter):
@@ -44,6 +45,8 @@ class _JsonLines(logging.Formatter):
             "code": getattr(record, "code", ""),
             "message": record.getMessage(),
         }
+        if record.exc_info:
+            row["traceback"] = self.formatException(record.exc_info)
         return json.dumps(row, ensure_ascii=False)
 
 
@@ -77,5 +80,6 @@ class Reporter:
             self._written.clear()
         self._written[key] = (now, 0)
         more = f" (and {left_out} more times)" if left_out else ""
-        level = logging.INFO if report.code in _QUIET else logging.WARNING
+        is_news = report.code in _QUIET or report.code.endswith("-over")
+        level = logging.INFO if is_news else logging.WARNING
         say(report.code, (report.reason or reason_of(report.code)) + more, level)

@@ -2,7 +2,7 @@
 
 ::
 
-    transport --+                                         +--> worker thread: write(ticket)
+    links ------+                                         +--> disk thread: write(ticket)
     local API --+--> inbox --> node.step --> groups --> committer --> perform effects, in order
     discovery --+
 
@@ -16,6 +16,9 @@
 When a commit fails, nothing that rests on it was said. The node is thrown away and built again from what is durable;
 it then only reads (``read_only``) until a commit succeeds again (disk full), or until a restart (failed sync: nobody
 knows what reached the disk, so nothing may be acknowledged any more).
+
+What is not foreseen is not caught: an exception of any other kind ends the loop, and with it the process, with its
+traceback. What was acknowledged is durable; a node whose state nobody understands says nothing more.
 """
 
 from __future__ import annotations
@@ -34,7 +37,6 @@ from meshnode.core.events import (
     Effect,
     Event,
     JournalGrew,
-    LinkDown,
     LinkUp,
     Now,
     OpenIncident,
@@ -47,16 +49,18 @@ from meshnode.core.events import (
 )
 from meshnode.core.node import Node
 from meshnode.core.reading import Reading
-from meshnode.daemon.disk import DiskThread
+from meshnode.daemon.disk import Disk
+from meshnode.daemon.links import Links
 from meshnode.errors import LocalFaultError, MeshnodeError, RefusedError
 from meshnode.storage.ticket import RETRY_CODES, CommittingLogStore
-from meshnode.transport.base import Transport
+from meshnode.transport.base import Record
 
 EVENTS_PER_STEP_MAX = 128
 """Events of one step. Bounds how long one step holds the loop (catch-up: 128 runs would be too many, so the loop also
 yields after each), and how much one commit carries."""
 INBOX_MAX = 512
-"""Events waiting. When full, the transport waits (its windows close) and local requests are refused as busy."""
+"""Events waiting. When full, the links wait (their windows close), hints are dropped and local requests are refused as
+busy."""
 GROUPS_MAX = 64
 """Steps waiting for the disk. When full, no new event is taken: a slow disk slows writers, not readers."""
 PROBE_INTERVAL_S = 5.0
@@ -76,21 +80,21 @@ class _Waiting:
 
 
 class Loop:
-    """Owns the node, the store's commits and the transport's orders."""
+    """Owns the node, the store's commits and the orders to the links."""
 
     def __init__(
         self,
         make_node: NodeFactory,
         store: CommittingLogStore,
-        disk: DiskThread,
-        transport: Transport,
+        disk: Disk,
+        links: Links,
         clock: Clock,
         report: Callable[[Report], None],
     ) -> None:
         self._make_node = make_node
         self._store = store
         self._disk = disk
-        self._transport = transport
+        self._links = links
         self._clock = clock
         self._report = report
         self.node = make_node(None)
@@ -106,7 +110,8 @@ class Loop:
         self._idle = trio.Event()
         self._requests: dict[int, _Waiting] = {}
         self._request_numbers = 0
-        self._links: dict[int, LinkUp] = {}
+        self._standing: dict[str, tuple[MeshnodeError, Now]] = {}
+        """Faults that are not the node's own: a node that is built anew is told of them again."""
         self._journal_grew = trio.Event()
         self._stopping = False
         self.stopped = trio.Event()
@@ -114,15 +119,20 @@ class Loop:
     # --- what other tasks call ------------------------------------------------------------------------------------
 
     def post(self, event: Event) -> None:
-        """Hands an event to the node. Never waits; callers that can flood use :meth:`post_when_room`."""
+        """Hands an event to the node. Never waits; callers that can flood use :meth:`take_in` or :meth:`offer`."""
         self._inbox.append(event)
         self._inbox_wake.set()
 
-    async def post_when_room(self, event: Event) -> None:
+    async def take_in(self, record: Record) -> None:
+        """What happened to a link; waits while the inbox is full."""
         while len(self._inbox) >= INBOX_MAX:
-            self._inbox_room = trio.Event()
             await self._inbox_room.wait()
-        self.post(event)
+        self.post(record)
+
+    def offer(self, event: Event) -> None:
+        """A hint that comes again by itself: dropped while the inbox is full."""
+        if len(self._inbox) < INBOX_MAX:
+            self.post(event)
 
     async def request(self, make: Callable[[int], OpenIncident | ChangeIncident | ShareIncident]) -> Written:
         """Carries out a local request; returns once it is durable. Raises what it was refused with."""
@@ -148,6 +158,19 @@ class Loop:
         """The local API refused something."""
         self.node.outbox.count(code)
 
+    def note_degraded(self, fault: MeshnodeError) -> None:
+        """Shows a fault of this machine in the status until :meth:`end_degraded`; said once."""
+        if fault.code not in self._standing:
+            self._standing[fault.code] = (fault, self._clock())
+            self.node.note_degraded(*self._standing[fault.code])
+            self.node.outbox.count(fault.code)
+            self._report(Report(fault.code, fault.reason))
+
+    def end_degraded(self, code: str, reason: str) -> None:
+        if self._standing.pop(code, None) is not None:
+            self.node.degraded.pop(code, None)
+            self._report(Report(f"{code}-over", reason))
+
     async def wait_journal(self, after: int) -> None:
         while self.durable_journal <= after:
             await self._journal_grew.wait()
@@ -157,7 +180,6 @@ class Loop:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves until :meth:`stop` has made everything durable."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen)
             nursery.start_soon(self._commit)
             task_status.started()
             await self._decide()
@@ -167,17 +189,6 @@ class Loop:
         """Finishes what was taken in, writes checkpoints, then :meth:`run` returns. Idempotent."""
         self._stopping = True
         self._inbox_wake.set()
-
-    async def _listen(self) -> None:
-        async for record in self._transport.receive:
-            if isinstance(record, LinkUp):
-                self._links[record.link] = record
-            elif isinstance(record, LinkDown):
-                self._links.pop(record.link, None)
-            if len(self._inbox) >= INBOX_MAX:
-                await self.post_when_room(record)
-            else:
-                self.post(record)
 
     async def _decide(self) -> None:
         while not self._stopping or self._inbox:
@@ -189,10 +200,9 @@ class Loop:
             else:
                 await trio.lowlevel.checkpoint()
             while len(self._groups) >= GROUPS_MAX:
-                self._groups_room = trio.Event()
                 await self._groups_room.wait()
             events = [self._inbox.popleft() for _ in range(min(len(self._inbox), EVENTS_PER_STEP_MAX))]
-            self._inbox_room.set()
+            self._inbox_room = _announce(self._inbox_room)
             step = self.node.step(events, self._clock())
             self._submit(step.commit, step.effects)
         step = self.node.stop(self._clock())
@@ -218,19 +228,19 @@ class Loop:
                 await self._groups_wake.wait()
             self._committing = True
             groups, self._groups = self._groups, deque()
-            self._groups_room.set()
+            self._groups_room = _announce(self._groups_room)
             fault = await self._write_staged()
             if fault is None:
                 for effects in groups:
                     self._perform(effects)
-            else:
+                groups.clear()
+                fault = await self._tidy()
+            if fault is not None:
                 self._fail(groups, fault)
                 if fault.code in RETRY_CODES:
                     await self._wait_for_disk()
                 else:
                     await self._perform_uncommitted()
-            if self._store.tidy_due():
-                await self._disk.run(self._store.tidy)
 
     async def _write_staged(self) -> LocalFaultError | None:
         try:
@@ -242,27 +252,46 @@ class Loop:
             return fault
         return None
 
+    async def _tidy(self) -> LocalFaultError | None:
+        """Shortens what later commits have to wait for, when that is due. None when commits can go on."""
+        if self._store.tidy_due():
+            try:
+                await self._disk.run(self._store.tidy)
+            except LocalFaultError as fault:
+                if fault.code not in RETRY_CODES:
+                    return fault
+                # Commits may still find room where this did not. They say so themselves when they do not.
+                self._report(Report(fault.code, fault.reason))
+        return None
+
     # --- a disk that fails ----------------------------------------------------------------------------------------
 
     def _fail(self, groups: deque[tuple[Effect, ...]], fault: LocalFaultError) -> None:
         """Refuses every request that waits for what could not be made durable, and starts again from what is."""
         waiting = [effect for effects in (*groups, *self._groups) for effect in effects]
         self._groups.clear()
-        self._groups_room.set()
+        self._groups_room = _announce(self._groups_room)
         for effect in waiting:
             if isinstance(effect, Reply):
                 outcome = fault if isinstance(effect.outcome, Written) else effect.outcome
                 self._perform((Reply(effect.request, outcome),))
+            elif isinstance(effect, Report):
+                self._perform((effect,))
         self._store.abandon()
         self._rebuild(fault)
+        self.node.outbox.count(fault.code)
         self._report(Report(fault.code, fault.reason))
 
     def _rebuild(self, read_only: LocalFaultError | None) -> None:
-        """A new node from what is durable, told of the links there are."""
+        """A new node from what is durable, told of the links there are before anything that waits."""
+        counts = self.node.outbox.counts
         self.node = self._make_node(read_only)
+        self.node.outbox.counts.update(counts)
+        for fault, since in self._standing.values():
+            self.node.note_degraded(fault, since)
         self.reading = Reading(self.node)
-        for event in self._links.values():
-            self.post(event)
+        waiting = [event for event in self._inbox if not isinstance(event, LinkUp)]
+        self._inbox = deque([*self._links.up.values(), *waiting])
         self.post(Tick())
 
     async def _wait_for_disk(self) -> None:
@@ -283,7 +312,7 @@ class Loop:
         while True:
             while self._groups:
                 self._perform(self._groups.popleft())
-            self._groups_room.set()
+            self._groups_room = _announce(self._groups_room)
             self._committing = False
             self._idle.set()
             self._groups_wake = trio.Event()
@@ -295,7 +324,7 @@ class Loop:
         for effect in effects:
             match effect:
                 case Send(link, channel, data, droppable):
-                    self._transport.send(link, channel, data, droppable)
+                    self._links.send(link, channel, data, droppable)
                 case Reply(request, outcome):
                     waiting = self._requests.get(request)
                     if waiting is not None:
@@ -303,11 +332,16 @@ class Loop:
                         waiting.done.set()
                 case JournalGrew(number):
                     self.durable_journal = max(self.durable_journal, number)
-                    self._journal_grew.set()
-                    self._journal_grew = trio.Event()
+                    self._journal_grew = _announce(self._journal_grew)
                 case CloseLink(link, code):
-                    self._transport.close(link, code)
+                    self._links.close(link, code)
                 case Dial(address):
-                    self._transport.dial(address)
+                    self._links.dial(address)
                 case Report():
                     self._report(effect)
+
+
+def _announce(happened: trio.Event) -> trio.Event:
+    """Wakes everybody who waits for it to happen; returns the event for the next time."""
+    happened.set()
+    return trio.Event()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from meshnode import __version__
 from meshnode.api.service import JournalPage
@@ -19,29 +21,32 @@ from meshnode.core.views import (
     Page,
     PeerView,
 )
+from meshnode.daemon.links import Links
 from meshnode.daemon.loop import Loop
 from meshnode.storage.ticket import CommittingLogStore
-from meshnode.transport.base import Transport
 
 
 class Service:
     """``api.service.NodeService`` over a running loop. Reads go to the node of this moment."""
 
-    def __init__(self, loop: Loop, store: CommittingLogStore, transport: Transport, clock: Callable[[], Now]) -> None:
+    def __init__(self, loop: Loop, store: CommittingLogStore, links: Links, clock: Callable[[], Now]) -> None:
         self._loop = loop
         self._store = store
-        self._transport = transport
+        self._links = links
         self._clock = clock
         self._started_ms = clock().wall_ms
 
     def node_view(self) -> NodeView:
-        return self._loop.reading.node(
+        view = self._loop.reading.node(
             __version__,
             self._clock().wall_ms,
             self._started_ms,
-            list(self._transport.addresses),
+            list(self._links.addresses),
             self._store.store_bytes(),
         )
+        # Whom the transport refused before there was a link, the node never heard of.
+        counts = Counter(view.refusals) + self._links.counts()
+        return replace(view, refusals=dict(sorted(counts.items())))
 
     def peers_view(self) -> list[PeerView]:
         return self._loop.reading.peers()
