@@ -44,7 +44,6 @@ interface = "eth0"
 
 [sync]
 anti_entropy_interval = "2500ms"
-batch = "64KiB"
 
 [links]
 redial_min = "250ms"
@@ -90,7 +89,7 @@ def test_every_setting_is_read_in_its_own_unit(tmp_path: Path) -> None:
         ),
         api=c.ApiConfig(Path("/run/meshnode/api.sock"), tmp_path / "read.sock", 0o600, "dispatch"),
         discovery=c.DiscoveryConfig(True, "eth0"),
-        sync=c.SyncConfig(2.5, 64 * 1024),
+        sync=c.SyncConfig(2.5),
         links=c.LinksConfig(0.25, 120.0, 10.0),
         relay=c.RelayConfig(64 * 2**20, 2 * 2**30, 86_400.0),
         log=c.LogConfig("debug", "json"),
@@ -150,10 +149,10 @@ def test_the_socket_stands_in_the_data_directory_unless_it_is_set(tmp_path: Path
         ('[sync]\nanti_entropy_interval = "10"', "config-wrong-unit", 2, '"10s"'),
         ('[sync]\nanti_entropy_interval = "10KiB"', "config-wrong-unit", 2, '"10s"'),
         ('[sync]\nanti_entropy_interval = "10ms"', "config-out-of-range", 2, "1s to 1h"),
-        ('[sync]\nbatch = "64kB"', "config-wrong-unit", 2, '"64MiB"'),
-        ('[sync]\nbatch = "0.3B"', "config-wrong-unit", 2, '"64MiB"'),
-        ('[sync]\nbatch = "1GiB"', "config-out-of-range", 2, "1MiB"),
-        ("[sync]\nbatch = 1979-05-27", "config-wrong-type", 2, "size"),
+        ('[relay]\nquota_total = "64kB"', "config-wrong-unit", 2, '"64MiB"'),
+        ('[relay]\nquota_total = "0.3B"', "config-wrong-unit", 2, '"64MiB"'),
+        ('[relay]\nquota_incident = "1KiB"', "config-out-of-range", 2, "1TiB"),
+        ("[relay]\nquota_total = 1979-05-27", "config-wrong-type", 2, "size"),
         ('[log]\nlevel = "loud"', "config-bad-value", 2, '"info"'),
         ("[node]\nrelay = \n", "config-not-toml", 2, "toml"),
         ('[links]\nredial_min = "1min"\nredial_max = "2s"', "config-contradiction", 0, "redial_min"),

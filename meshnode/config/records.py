@@ -173,14 +173,6 @@ class SyncConfig:
             ),
         ),
     )
-    batch_bytes: int = field(
-        default=256 * 1024,
-        metadata=_row(
-            "batch",
-            size("16KiB", "1MiB"),
-            "Most that is sent in one piece while catching up. A link that dies loses at most one batch of progress.",
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True)
