@@ -25,12 +25,15 @@ from simulations.mesh import Mesh
 
 STORE_FILE = "meshnode.db"
 PLANTED = "Waldfeucht"
+PLANTED_DATAGRAM = f"a stranger says {PLANTED} in the clear".encode()
 SAMPLES = 25
 SAMPLE_BYTES = 200
 """The beginning of a ciphertext: the database lays a long one out over several pages."""
 MEMORY_WORDS = ("Zilverbeek", "pelican", "Kestrel", "QUARTZ HERON", *script.OPERATORS.values(), script.FR_DIRECTION)
 """Words that no program has in its memory unless it read them in the incident."""
 CAPTURE_LAG_S = 0.3
+TRAFFIC_BYTES_MIN = 50_000
+"""Less than this cannot be the traffic of the whole story, twice over."""
 
 
 class Secrecy:
@@ -104,25 +107,24 @@ class Secrecy:
 
     def _search_traffic(self) -> None:
         self._report.tell(f"The hub's traffic was {self.how}.")
-        if self._capture is None:
-            packets, lost, planted = "", 0, True
-        else:
+        packets, lost = "", 0
+        if self._capture is not None:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-                stranger.sendto(PLANTED.encode(), ("127.0.0.1", self._hub.port))
+                stranger.sendto(PLANTED_DATAGRAM, ("127.0.0.1", self._hub.port))
             time.sleep(CAPTURE_LAG_S)
             lost = self._capture.stop()
             packets = f"{self._capture.packets} packets, "
-            # The planted packet is the last of the file.
-            planted = self._search.in_bytes(self.pcap.read_bytes()[-200:]) == {PLANTED}
-        data = self.pcap.read_bytes()
-        found = self._search.in_bytes(data[:-200])
+        before, planted, after = self.pcap.read_bytes().partition(PLANTED_DATAGRAM)
+        found = self._search.in_bytes(before) | self._search.in_bytes(after)
+        size_bytes = len(before) + len(after)
         self._report.check(
             "in the hub's traffic no word is found",
-            not found and len(data) > 10_000 and lost == 0,
-            f"{self._searched()} in {packets}{_mb(len(data))}, {lost} packets missed{_found(found)}",
+            not found and size_bytes > TRAFFIC_BYTES_MIN and lost == 0,
+            f"{self._searched()} in {packets}{_mb(size_bytes)}, {lost} packets missed{_found(found)}",
         )
         if self._capture is not None:
-            self._report.check("one word sent to the hub in the clear is found", planted, PLANTED)
+            hit = self._search.in_bytes(planted)
+            self._report.check("one word sent to it in the clear is found", hit == {PLANTED}, ", ".join(hit))
 
     def _search_memory(self) -> None:
         hub, member = (in_memory(self._mesh[noc].pid, MEMORY_WORDS) for noc in (HUB, "FR"))
