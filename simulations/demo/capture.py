@@ -32,8 +32,10 @@ class _Pcap:
     """The file format: a header, then each packet behind its time and length."""
 
     def __init__(self, path: Path, link_type: int) -> None:
-        self._file: BinaryIO = path.open("wb")
-        self._file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, PACKET_BYTES_MAX, link_type))
+        # A daemon that is started again goes on in the same file.
+        self._file: BinaryIO = path.open("ab")
+        if self._file.tell() == 0:
+            self._file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, PACKET_BYTES_MAX, link_type))
 
     def write(self, packet: bytes) -> None:
         seconds, rest = divmod(time.time_ns(), 1_000_000_000)
