@@ -23,6 +23,8 @@ from meshnode.core.ids import LogId
 TICKS_PER_MS = 1 << 16
 DISPLAY_LEAD_TICKS_MAX = 15 * 60 * 1000 * TICKS_PER_MS
 """How far one entry may run ahead of everything it has seen."""
+TIME_MS_MAX = 1 << 46
+"""Times behind this (the year 4199) count as this, so that order times fit 64 bits whatever an author's clock says."""
 
 Position = tuple[LogId, int]
 
@@ -64,7 +66,7 @@ class CausalGraph:
         graph = self._graphs[number]
         if seq != len(graph.order_times) + 1:
             raise ValueError(f"entry {seq} does not follow {len(graph.order_times)}")
-        highest = graph.order_times[-1] if graph.order_times else 0
+        highest = graph.order_times[-1] if graph.order_times else -1
         for parent_log, parent_seq in parents:
             highest = max(highest, self.order_time(parent_log, parent_seq))
             graph.edge_seqs.append(seq)
@@ -72,8 +74,8 @@ class CausalGraph:
             graph.edge_targets.append(parent_seq)
             if self._frontier.get(parent_log, 0) <= parent_seq:
                 self._frontier.pop(parent_log, None)
-        own = time_ms * TICKS_PER_MS
-        order = own if not highest else min(max(own, highest + 1), highest + DISPLAY_LEAD_TICKS_MAX)
+        own = min(time_ms, TIME_MS_MAX) * TICKS_PER_MS
+        order = own if highest < 0 else min(max(own, highest + 1), highest + DISPLAY_LEAD_TICKS_MAX)
         graph.order_times.append(order)
         self._frontier[log] = seq
         return order
@@ -88,7 +90,9 @@ class CausalGraph:
         """Is ``ancestor`` the entry itself or in its causal past? Both were added, or the answer is False."""
         target = self._numbers.get(ancestor[0])
         start = self._numbers.get(entry[0])
-        if target is None or start is None or self.height(ancestor[0]) < ancestor[1]:
+        if target is None or start is None:
+            return False
+        if self.height(ancestor[0]) < ancestor[1] or self.height(entry[0]) < entry[1]:
             return False
         reached: dict[int, int] = {}
         waiting: list[tuple[int, int]] = [(start, entry[1])]
