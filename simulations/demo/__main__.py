@@ -13,7 +13,7 @@ from types import FrameType
 from meshnode.errors import MeshnodeError
 from simulations import mesh as meshes
 from simulations.demo import namespace
-from simulations.demo.cut import Cut, PacketDrop, best_cut
+from simulations.demo.cut import TABLE, Cut, PacketDrop, best_cut
 from simulations.demo.report import Report
 from simulations.demo.script import HUB, MEMBERS
 from simulations.demo.secrecy import Secrecy, stored_ciphertexts
@@ -130,18 +130,22 @@ def _table(mesh: Mesh, report: Report, story: Story) -> None:
 def _say_how_to_play(report: Report, mesh: Mesh, cut: Cut | None) -> None:
     program = Path(sys.executable).with_name("meshnode")
     command = str(program) if program.exists() else f"{sys.executable} -m meshnode"
-    report.say("\n   The mesh is up. Choose a node, then ask and change:")
+    with mesh[MEMBERS[0]].client() as client:
+        incident = client.incidents()[0].id[:8]
+    report.say("\n   The nodes are up. Choose one:")
     for noc, node in mesh.nodes.items():
         report.say(f"     export MESHNODE_SOCKET={node.socket}        # {noc}")
+    report.say("   Ask it, and change something:")
     report.say("     export MESHNODE_OPERATOR=you")
-    for line in ("status", "peers", "incident list", "incident show ID", "incident log ID 'text'", "incident watch ID"):
+    asked = ("peers", "incident list", f"incident show {incident}", f"incident watch {incident}")
+    for line in ("status", *asked, f"incident log {incident} 'all quiet'"):
         report.say(f"     {command} {line}")
     if isinstance(cut, PacketDrop):
         node = mesh["FR"]
         enter = namespace.command_inside(node.pid)
         report.say("   Cut FR off, and heal:")
         report.say(f"     {enter} {cut.nft} '{cut.rules(node)}'")
-        report.say(f"     {enter} {cut.nft} delete table inet meshnode_demo")
+        report.say(f"     {enter} {cut.nft} delete table inet {TABLE}")
     pids = " ".join(str(node.pid) for node in mesh.nodes.values())
     report.say("   End it:")
     report.say(f"     kill {pids}; rm -r {mesh.directory}")

@@ -13,6 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+COLUMNS_MAX = 100
+"""A check that is longer takes two lines."""
+
 
 @dataclass
 class Step:
@@ -44,7 +47,12 @@ class Report:
         """``what`` must hold; ``compared`` says what was looked at, with numbers."""
         self.steps[-1].checks.append(holds)
         mark = self._painted("✓", "32") if holds else self._painted("✗ DOES NOT HOLD:", "31")
-        self.say(f"   {mark} {what}{f': {compared}' if compared else ''}")
+        line = f"   {mark} {what}"
+        if len(what) + len(compared) > COLUMNS_MAX:
+            self.say(f"{line}:")
+            self.say(f"       {compared}")
+        else:
+            self.say(f"{line}: {compared}" if compared else line)
         return holds
 
     def tell(self, text: str) -> None:
