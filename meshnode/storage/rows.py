@@ -38,6 +38,10 @@ DAMAGE_BYTES_MAX = 1 << 18
 _INT64 = struct.Struct(">q")
 _TWO_INT64 = struct.Struct(">qq")
 _NAME_HEAD = struct.Struct(">qqq")
+_PREPARED = {
+    kind: hashlib.blake2b(bytes((kind,)), digest_size=8, person=b"mn-row") for kind in (SEAL, JOURNAL, VALUE, NAME)
+}
+"""Hashes that have taken in their kind, copied for each row: half the cost of making one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def hash_prefix(entry_hash_bytes: bytes) -> int:
 
 
 def _check(kind: int, *parts: bytes) -> int:
-    state = hashlib.blake2b(bytes((kind,)), digest_size=8, person=b"mn-row")
+    state = _PREPARED[kind].copy()
     for part in parts:
         state.update(part)
     value: int = _INT64.unpack(state.digest())[0]
