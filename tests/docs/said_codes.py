@@ -1,0 +1,229 @@
+"""Which reason codes the program can say, read from its source.
+
+A code is found in two ways, and what either finds must be documented:
+
+* **by place**: the text in the code position of an error class, of a record that carries a code, or of a helper that
+  passes its parameter on to one of these. A name is followed to what is assigned to it in the function or the module.
+* **by form**: any other text of the form ``two-words``, unless ``NOT_CODES`` says what it is instead.
+
+What the place does not give away (a code put together at run time) stands in ``PUT_TOGETHER``, by hand.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "meshnode"
+
+CARRIERS = {
+    "MeshnodeError": 0,
+    "Report": 0,
+    "Trouble": 0,
+    "Ended": 0,
+    "DialFailed": 1,
+    "report": 0,
+    "tell": 0,
+    "say": 0,
+    "error": 0,
+    "count_refusal": 0,
+}
+"""Callable -> position of the code among its arguments. Subclasses of the errors, and private helpers that pass their
+own parameter on, are found by themselves."""
+
+TABLES = {
+    "transport/base.py": ("CODES",),
+    "discovery/settings.py": ("CODES",),
+    "core/groups.py": ("_REASONS",),
+    "api/problems.py": ("PROBLEMS",),
+    "storage/faults.py": ("_ACTIONS",),
+}
+"""Dictionaries whose keys are codes."""
+
+PUT_TOGETHER = {
+    "f'{what}-malformed'": ("package-malformed", "body-malformed"),
+    "f'unknown-{what.split()[0]}'": ("unknown-incident", "unknown-object", "unknown-attachment"),
+    "f'{code}-over'": ("transport-failed-over", "certificate-expired-over", "certificate-not-yet-valid-over"),
+}
+"""Code expression -> what it can be. A code of the other end, with ``peer-`` in front, needs no row of its own."""
+
+FOLLOWED_BY_HAND = {"code", "self.code", "self._too_large_code"}
+"""Code expressions whose values have another way into this list: fields of records that are made by CARRIERS."""
+
+NOT_CODES = {
+    "add-to",  # names of commands
+    "remove-from",
+    "cut-off",  # a state of a peer
+    "man-hunt",  # kinds of incident and collections, outside the schema
+    "public-protection",
+    "cbrn-e",
+    "cap-infos",
+    "too-many",  # a verdict inside discovery
+    "mdns-stopped",  # how a session ends that was told to stop; nobody reports it
+    "latin-1",  # encodings
+    "utf-8",
+    "device-certificate",  # domain tags of signatures
+    "device-request",
+    "noc-certificate",
+    "noc-request",
+    "prekey-ring",  # namespaces of the store
+    "epoch-at",
+    "epoch-key",
+    "meshnode-disk",  # a thread
+}
+"""Text that looks like a code and is none."""
+
+NOT_CODE_PREFIXES = ("mn-", "x-")
+"""Domain tags of hashes; free names of fields."""
+
+NO_CODES_IN = {"core/schema_fields.py"}
+"""The values that fields of incidents take."""
+
+_FORM = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
+
+
+@dataclass
+class Said:
+    """Code -> where it is said, and what could not be read."""
+
+    places: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    unread: list[str] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
+    """All texts of the form of a code."""
+
+
+def said_codes() -> Said:
+    trees = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8")) for path in _sources()}
+    carriers = CARRIERS | dict.fromkeys(_error_classes(trees.values()), 0)
+    said = Said()
+    for name, tree in trees.items():
+        module = _Module(name, tree, carriers)
+        module.collect(said)
+        if name not in NO_CODES_IN:
+            for place, text in _texts(tree):
+                said.texts.add(text)
+                if text not in NOT_CODES and not text.startswith(NOT_CODE_PREFIXES):
+                    said.places[text].add(f"{name}:{place}")
+    for text in NOT_CODES & said.places.keys():
+        del said.places[text]
+    return said
+
+
+def _sources() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def _error_classes(trees: Iterable[ast.Module]) -> set[str]:
+    known = {"MeshnodeError"}
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for _ in range(4):  # generations of subclasses
+        known |= {node.name for node in classes if any(isinstance(b, ast.Name) and b.id in known for b in node.bases)}
+    return known
+
+
+def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Texts of the form of a code that are no documentation."""
+    prose = {
+        id(statement.value) for statement in ast.walk(tree) if isinstance(statement, ast.Expr)
+    }  # docstrings, and the notes below fields
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:  # noqa: SIM102
+            if _FORM.fullmatch(node.value):
+                yield node.lineno, node.value
+
+
+class _Module:
+    def __init__(self, name: str, tree: ast.Module, carriers: dict[str, int]) -> None:
+        self.name = name
+        self.tree = tree
+        self.carriers = dict(carriers)
+        self.constants = _assigned(tree.body)
+        self.functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        self._find_helpers()
+
+    def _find_helpers(self) -> None:
+        """Functions of this module that hand a parameter on as a code. Twice: helpers of helpers."""
+        for _ in range(2):
+            for function in self.functions:
+                names = [argument.arg for argument in function.args.args]
+                offset = 1 if names[:1] in (["self"], ["cls"]) else 0
+                for code in self._codes_in(function):
+                    if isinstance(code, ast.Name) and code.id in names:
+                        self.carriers[function.name] = names.index(code.id) - offset
+
+    def _codes_in(self, function: ast.AST) -> Iterator[ast.expr]:
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call):
+                position = self.carriers.get(_callee(node))
+                # With one argument, `report` and its like take a record that was made elsewhere.
+                if position is not None and len(node.args) > max(position, _callee(node).islower()):
+                    yield node.args[position]
+
+    def collect(self, said: Said) -> None:
+        inside: dict[int, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+        for function in self.functions:  # the innermost comes last
+            for node in ast.walk(function):
+                inside[id(node)] = function
+        for code in self._codes_in(self.tree):
+            self._take(code, inside.get(id(code)), said)
+        for table in TABLES.get(self.name, ()):
+            for value in self.constants.get(table, ()):
+                for key in value.keys if isinstance(value, ast.Dict) else ():
+                    if isinstance(key, ast.Constant) and key.value:
+                        said.places[key.value].add(f"{self.name}:{key.lineno}")
+
+    def _take(self, code: ast.expr, function: ast.FunctionDef | ast.AsyncFunctionDef | None, said: Said) -> None:
+        text = ast.unparse(code)
+        if isinstance(code, ast.Constant) and isinstance(code.value, str):
+            said.places[code.value].add(f"{self.name}:{code.lineno}")
+        elif text in PUT_TOGETHER:
+            for one in PUT_TOGETHER[text]:
+                said.places[one].add(f"{self.name}:{code.lineno}")
+        elif isinstance(code, ast.IfExp):
+            self._take(code.body, function, said)
+            self._take(code.orelse, function, said)
+        elif isinstance(code, ast.Call) and _callee(code) == "get" and len(code.args) == 2:
+            self._take(code.args[1], function, said)  # the table itself is read by form
+        elif isinstance(code, ast.Attribute) and code.attr == "code":
+            return  # of an error that was made elsewhere
+        elif isinstance(code, ast.Name) and function is not None and code.id in _parameters(function):
+            return  # of a helper; its callers are read
+        elif isinstance(code, ast.Name) and (values := self._values(code.id, function)):
+            for value in values:
+                self._take(value, function, said)
+        elif text not in FOLLOWED_BY_HAND and not isinstance(code, ast.Call):
+            said.unread.append(f"{self.name}:{code.lineno}: {text}")
+
+    def _values(self, name: str, function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> list[ast.expr]:
+        local = _assigned(ast.walk(function)) if function is not None else {}
+        return local.get(name) or self.constants.get(name) or []
+
+
+def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
+    found: dict[str, list[ast.expr]] = defaultdict(list)
+    for node in nodes:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Name):
+                found[target.id].append(node.value)
+            elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                for one, value in zip(target.elts, node.value.elts, strict=True):
+                    if isinstance(one, ast.Name):
+                        found[one.id].append(value)
+    return dict(found)
+
+
+def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    return {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
+
+
+def _callee(call: ast.Call) -> str:
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
