@@ -274,7 +274,8 @@ class Reading:
         peer: Peer | None = node.peers.known.get(device)
         enrolled = node.rollcall.roster.get(device)
         link = None if peer is None else peer.link
-        state = "connected" if link is not None else "connecting" if node.peers.is_dialing(device) else "cut-off"
+        never_linked = peer is None and node.peers.is_dialing(device)
+        state = "connected" if link is not None else "connecting" if never_linked else "cut-off"
         if peer is not None:
             noc, name, relay = peer.identity.noc, peer.identity.name, peer.identity.relay
         else:

@@ -150,7 +150,7 @@ class PeerView:
     name: str
     addresses: list[str]
     state: str
-    """``connected``, ``connecting`` or ``cut-off``."""
+    """``connected``; ``connecting`` when it was never linked since the start and is being dialled; else ``cut-off``."""
     since_ms: int
     round_trip_ms: float | None
     they_lack: int | None
