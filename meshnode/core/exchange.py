@@ -65,6 +65,8 @@ class Exchange:
         self._outbox = outbox
         self._relay = relay
         self._on_local_fault = on_local_fault
+        self.takes_in = True
+        """False while nothing can be made durable: then this node serves what it holds and asks for nothing."""
         self._picture = Picture()
         self._interest: dict[int, set[IncidentId]] = {}
         """Per link, incidents the peer showed that it holds."""
@@ -153,6 +155,8 @@ class Exchange:
         self._picture.on_told(self._device(link), incident, log, height)
 
     def request(self, link: int, now: Now) -> None:
+        if not self.takes_in:
+            return
         for want in self._sync.plan(link, now.monotonic_s):
             self._outbox.send(link, want)
 

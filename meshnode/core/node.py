@@ -106,6 +106,7 @@ class Node:
             settings.relay,
             lambda fault: self.note_degraded(fault, self._now),
         )
+        self.exchange.takes_in = read_only is None
         self._budgets = Budgets()
         self._damage_seen = 0
         self._journal_told = self.incidents.journal
@@ -281,7 +282,7 @@ class Node:
         outcome: Written | MeshnodeError
         try:
             if self.read_only is not None:
-                raise self.read_only
+                raise self.read_only.with_traceback(None)  # one record for many refusals
             outcome = act()
         except (RefusedError, UntrustedInputError, LocalFaultError) as error:
             outcome = error
@@ -355,6 +356,16 @@ class Node:
         wire.RosterRecords: _on_records,
     }
     _messages_while_read_only: ClassVar[frozenset[type]] = frozenset(
-        {wire.Summary, wire.Want, wire.Prune, wire.Graft, wire.Addresses, wire.RosterWant, wire.PackagesWant}
+        {
+            wire.Summary,
+            wire.Incidents,
+            wire.Heights,
+            wire.Want,
+            wire.Prune,
+            wire.Graft,
+            wire.Addresses,
+            wire.RosterWant,
+            wire.PackagesWant,
+        }
     )
-    """What can be answered without writing anything."""
+    """What a peer needs in order to be served, and what changes nothing that must be kept."""

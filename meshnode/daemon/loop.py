@@ -152,7 +152,8 @@ class Loop:
             return waiting.outcome
         if waiting.outcome is None:
             raise RefusedError("stopping", "this node is stopping", "look whether the change is there, then try again")
-        raise waiting.outcome
+        # One fault answers many requests, for as long as it lasts: it must not collect a traceback of each.
+        raise waiting.outcome.with_traceback(None)
 
     def count_refusal(self, code: str) -> None:
         """The local API refused something."""
