@@ -10,6 +10,18 @@ from meshnode.core.keys import SigningKey
 ORDER = 2**252 + 27742317777372353535851937790883648493
 """Of the Ed25519 base point."""
 
+_MIXED_R = {
+    "public": "73fe54d718767dd1235da045c98ac5d68a1e5533b6f737d7103e6cc6c1a06231",
+    "signature": "c2ecc2af9bfefd06ee0f9cbb9adf4abda71f6a01db3f1a78458754856f6bd5c4"
+    "d2ee5f7f128eaf70066e9635e235c7928266629f92abeba834c0e11337fc7207",
+}
+_MIXED_KEY = {
+    "public": "ac91ade844b0f496f125fabb6e1ba0563556b4e260d962c414c43ad71e54a040",
+    "signature": "293edd8280006be5689fb61310528499c05aede28963442865ac2cbb1b88c167"
+    "8b83434f6756a25aee6a1ba2af87620a5e982ac700d0b966b735ab83bb417007",
+}
+"""Made outside the usual way of signing: implementations of Ed25519 differ on these (section "Signatures")."""
+
 
 def add(book: Book) -> None:
     _encoding(book)
@@ -106,6 +118,15 @@ def _signatures(book: Book) -> None:
         "the neutral point as key and as R, S = 0",
         public=low_order.hex(),
         signature=(low_order + bytes(32)).hex(),
+    )
+    refuses(
+        "r-of-mixed-order", "a point of order 8 was added to R: only a check with the cofactor takes it", **_MIXED_R
+    )
+    book.takes(
+        "signature",
+        "key-of-mixed-order",
+        "a point of order 8 was added to the key, and the equation holds all the same",
+        **given(**_MIXED_KEY),
     )
     refuses("zero-key", "a key of zero bytes, of order 4", public=bytes(32).hex(), signature=bytes(64).hex())
 
