@@ -84,6 +84,8 @@ NOT_CODE_PREFIXES = ("mn-", "x-")
 NO_CODES_IN = {"core/schema_fields.py"}
 """The values that fields of incidents take."""
 
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
 _FORM = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 
 
@@ -98,86 +100,74 @@ class Said:
 
 
 def said_codes() -> Said:
-    trees = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8")) for path in _sources()}
-    carriers = CARRIERS | dict.fromkeys(_error_classes(trees.values()), 0)
+    modules = [_Module(path) for path in sorted(SOURCE.rglob("*.py"))]
+    carriers = CARRIERS | dict.fromkeys(_error_classes(modules), 0)
     said = Said()
-    for name, tree in trees.items():
-        module = _Module(name, tree, carriers)
-        module.collect(said)
-        if name not in NO_CODES_IN:
-            for place, text in _texts(tree):
+    for module in modules:
+        module.collect_by_place(said, carriers)
+        if module.name not in NO_CODES_IN:
+            for line, text in module.texts():
                 said.texts.add(text)
-                if text not in NOT_CODES and not text.startswith(NOT_CODE_PREFIXES):
-                    said.places[text].add(f"{name}:{place}")
+                if not text.startswith(NOT_CODE_PREFIXES):
+                    said.places[text].add(f"{module.name}:{line}")
     for text in NOT_CODES & said.places.keys():
         del said.places[text]
     return said
 
 
-def _sources() -> list[Path]:
-    return sorted(SOURCE.rglob("*.py"))
-
-
-def _error_classes(trees: Iterable[ast.Module]) -> set[str]:
+def _error_classes(modules: list[_Module]) -> set[str]:
     known = {"MeshnodeError"}
-    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for module in modules for node, _ in module.nodes if isinstance(node, ast.ClassDef)]
     for _ in range(4):  # generations of subclasses
         known |= {node.name for node in classes if any(isinstance(b, ast.Name) and b.id in known for b in node.bases)}
     return known
 
 
-def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Texts of the form of a code that are no documentation."""
-    prose = {
-        id(statement.value) for statement in ast.walk(tree) if isinstance(statement, ast.Expr)
-    }  # docstrings, and the notes below fields
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:  # noqa: SIM102
-            if _FORM.fullmatch(node.value):
-                yield node.lineno, node.value
-
-
 class _Module:
-    def __init__(self, name: str, tree: ast.Module, carriers: dict[str, int]) -> None:
-        self.name = name
-        self.tree = tree
-        self.carriers = dict(carriers)
-        self.constants = _assigned(tree.body)
-        self.functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        self._find_helpers()
+    def __init__(self, path: Path) -> None:
+        self.name = path.relative_to(SOURCE).as_posix()
+        tree = ast.parse(path.read_text("utf-8"))
+        self.nodes = list(_walk(tree, None))
+        """Each with the innermost function around it."""
+        self._constants = _assigned(tree.body)
+        self._calls = [(node, function) for node, function in self.nodes if isinstance(node, ast.Call)]
 
-    def _find_helpers(self) -> None:
-        """Functions of this module that hand a parameter on as a code. Twice: helpers of helpers."""
-        for _ in range(2):
-            for function in self.functions:
-                names = [argument.arg for argument in function.args.args]
-                offset = 1 if names[:1] in (["self"], ["cls"]) else 0
-                for code in self._codes_in(function):
-                    if isinstance(code, ast.Name) and code.id in names:
-                        self.carriers[function.name] = names.index(code.id) - offset
+    def texts(self) -> Iterator[tuple[int, str]]:
+        """Texts of the form of a code that are no prose (docstrings, and the notes below fields)."""
+        prose = {id(node.value) for node, _ in self.nodes if isinstance(node, ast.Expr)}
+        for node, _ in self.nodes:
+            value = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(value, str) and _FORM.fullmatch(value) and id(node) not in prose:
+                yield node.lineno, value
 
-    def _codes_in(self, function: ast.AST) -> Iterator[ast.expr]:
-        for node in ast.walk(function):
-            if isinstance(node, ast.Call):
-                position = self.carriers.get(_callee(node))
-                # With one argument, `report` and its like take a record that was made elsewhere.
-                if position is not None and len(node.args) > max(position, _callee(node).islower()):
-                    yield node.args[position]
-
-    def collect(self, said: Said) -> None:
-        inside: dict[int, ast.FunctionDef | ast.AsyncFunctionDef] = {}
-        for function in self.functions:  # the innermost comes last
-            for node in ast.walk(function):
-                inside[id(node)] = function
-        for code in self._codes_in(self.tree):
-            self._take(code, inside.get(id(code)), said)
+    def collect_by_place(self, said: Said, carriers: dict[str, int]) -> None:
+        carriers = carriers | self._helpers(carriers)
+        carriers |= self._helpers(carriers)  # helpers of helpers
+        for code, function in self._codes(carriers):
+            self._take(code, function, said)
         for table in TABLES.get(self.name, ()):
-            for value in self.constants.get(table, ()):
+            for value in self._constants.get(table, ()):
                 for key in value.keys if isinstance(value, ast.Dict) else ():
                     if isinstance(key, ast.Constant) and key.value:
                         said.places[key.value].add(f"{self.name}:{key.lineno}")
 
-    def _take(self, code: ast.expr, function: ast.FunctionDef | ast.AsyncFunctionDef | None, said: Said) -> None:
+    def _codes(self, carriers: dict[str, int]) -> Iterator[tuple[ast.expr, _Function | None]]:
+        for call, function in self._calls:
+            position = carriers.get(_callee(call))
+            # With one argument, `report` and its like take a record that was made elsewhere.
+            if position is not None and len(call.args) > max(position, _callee(call).islower()):
+                yield call.args[position], function
+
+    def _helpers(self, carriers: dict[str, int]) -> dict[str, int]:
+        """Functions of this module that hand a parameter on as a code."""
+        found = {}
+        for code, function in self._codes(carriers):
+            if isinstance(code, ast.Name) and function is not None and code.id in _parameters(function):
+                names = [argument.arg for argument in function.args.args if argument.arg not in ("self", "cls")]
+                found[function.name] = names.index(code.id)
+        return found
+
+    def _take(self, code: ast.expr, function: _Function | None, said: Said) -> None:
         text = ast.unparse(code)
         if isinstance(code, ast.Constant) and isinstance(code.value, str):
             said.places[code.value].add(f"{self.name}:{code.lineno}")
@@ -199,9 +189,16 @@ class _Module:
         elif text not in FOLLOWED_BY_HAND and not isinstance(code, ast.Call):
             said.unread.append(f"{self.name}:{code.lineno}: {text}")
 
-    def _values(self, name: str, function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> list[ast.expr]:
+    def _values(self, name: str, function: _Function | None) -> list[ast.expr]:
         local = _assigned(ast.walk(function)) if function is not None else {}
-        return local.get(name) or self.constants.get(name) or []
+        return local.get(name) or self._constants.get(name) or []
+
+
+def _walk(node: ast.AST, function: _Function | None) -> Iterator[tuple[ast.AST, _Function | None]]:
+    yield node, function
+    inside = node if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else function
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, inside)
 
 
 def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
@@ -219,7 +216,7 @@ def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
     return dict(found)
 
 
-def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+def _parameters(function: _Function) -> set[str]:
     return {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
 
 
