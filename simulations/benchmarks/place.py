@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from simulations.mesh import Mesh, MeshError, Node
+from simulations.mesh import Mesh, MeshError, Node, tail
 
 T = TypeVar("T")
 
@@ -19,6 +19,7 @@ SETTINGS = "[discovery]\nmdns = false"
 """Peers are configured. What else is on this network must not join, nor find a way around the counting relay."""
 LINK_TIMEOUT_S = 90.0
 POLL_S = 0.02
+STANDSTILL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,19 @@ class Place:
                 time.sleep(POLL_S)
 
 
-def wait_journal(node: Node, journal: int, timeout_s: float, poll_s: float = POLL_S) -> float:
-    """Waits until so many entries are merged and durable at a node; the monotonic time at which that was seen."""
+def wait_journal(node: Node, journal: int, poll_s: float = POLL_S) -> float:
+    """Waits until so many entries are merged and durable at a node; the monotonic time at which that was seen.
+
+    Raises MeshError when nothing was merged for ``STANDSTILL_S``, however long the whole takes.
+    """
     with node.client() as client:
-        deadline = time.monotonic() + timeout_s
-        while (held := client.node().journal) < journal:
-            if time.monotonic() > deadline:
-                raise MeshError(f"{node.noc} holds {held} of {journal} entries after {timeout_s:.0f} s")
+        held, moved_at = -1, time.monotonic()
+        while True:
+            before, held, now = held, client.node().journal, time.monotonic()
+            if held >= journal:
+                return now
+            if held != before:
+                moved_at = now
+            elif now - moved_at > STANDSTILL_S:
+                raise MeshError(f"{node.noc} stands still at {held} of {journal} entries:\n{tail(node.log)}")
             time.sleep(poll_s)
-        return time.monotonic()

@@ -17,7 +17,7 @@ from simulations.benchmarks.figures import Aim, Measurement
 from simulations.benchmarks.place import Place, wait_journal
 from simulations.mesh import Mesh, Node
 
-TIMEOUT_S = 600.0
+START_TIMEOUT_S = 120.0
 PROGRESS_POLL_S = 0.1
 """Each look costs the member a request; a tenth of a second is within 1 % of a catch-up of 100,000 entries."""
 SETTLE_S = 1.0
@@ -46,7 +46,7 @@ def stock(place: Place, entries: int) -> Stocked:
 
 
 def _make_stock(place: Place, entries: int) -> Stocked:
-    meshes.START_TIMEOUT_S = max(meshes.START_TIMEOUT_S, TIMEOUT_S)
+    meshes.START_TIMEOUT_S = max(meshes.START_TIMEOUT_S, START_TIMEOUT_S)
     mesh = place.mesh(2)
     holder, newcomer = mesh.nodes.values()
     try:
@@ -86,7 +86,7 @@ def _catch_up_once(place: Place, stocked: Stocked) -> list[Measurement]:
         journal = _start_holder(stocked.mesh, holder)
         stocked.mesh.start(newcomer)
         begin, cpu_begin = time.monotonic(), [machine.cpu_s(node.pid) for node in (newcomer, holder)]
-        seconds = wait_journal(newcomer, journal, TIMEOUT_S, PROGRESS_POLL_S) - begin
+        seconds = wait_journal(newcomer, journal, PROGRESS_POLL_S) - begin
         cpu = [machine.cpu_s(node.pid) - used for node, used in zip((newcomer, holder), cpu_begin, strict=True)]
         peaks = [machine.peak_memory_mib(node.pid) for node in (newcomer, holder)]
     finally:
@@ -140,7 +140,7 @@ def _through_relay(place: Place, stocked: Stocked, holder_data: Path, member_dat
             journal = _start_holder(mesh, holder)
             mesh.start(member)
             begin = time.monotonic()
-            seconds = wait_journal(member, journal, TIMEOUT_S) - begin
+            seconds = wait_journal(member, journal) - begin
             time.sleep(SETTLE_S)
             return totals(), seconds
         finally:
@@ -180,7 +180,7 @@ def _bring_into_step(place: Place, stocked: Stocked) -> Path:
     try:
         journal = _start_holder(stocked.mesh, holder)
         stocked.mesh.start(member)
-        wait_journal(member, journal, TIMEOUT_S, PROGRESS_POLL_S)
+        wait_journal(member, journal, PROGRESS_POLL_S)
         member.stop()
     finally:
         stocked.mesh.stop_all()
