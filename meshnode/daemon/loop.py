@@ -40,6 +40,7 @@ from meshnode.core.events import (
     LinkUp,
     Now,
     OpenIncident,
+    Received,
     Reply,
     Report,
     Send,
@@ -56,8 +57,10 @@ from meshnode.storage.ticket import RETRY_CODES, CommittingLogStore
 from meshnode.transport.base import Record
 
 EVENTS_PER_STEP_MAX = 128
-"""Events of one step. Bounds how long one step holds the loop (catch-up: 128 runs would be too many, so the loop also
-yields after each), and how much one commit carries."""
+"""Events of one step: how much one commit carries when many clients write."""
+STEP_BYTES_MAX = 262_144
+"""Bytes of frames of one step, the last one over. Some 700 entries of a catch-up, which hold the loop for 50 ms; local
+requests then have their turn."""
 INBOX_MAX = 512
 """Events waiting. When full, the links wait (their windows close), hints are dropped and local requests are refused as
 busy."""
@@ -202,7 +205,7 @@ class Loop:
                 await trio.lowlevel.checkpoint()
             while len(self._groups) >= GROUPS_MAX:
                 await self._groups_room.wait()
-            events = [self._inbox.popleft() for _ in range(min(len(self._inbox), EVENTS_PER_STEP_MAX))]
+            events = self._next_events()
             self._inbox_room = _announce(self._inbox_room)
             step = self.node.step(events, self._clock())
             self._submit(step.commit, step.effects)
@@ -212,6 +215,16 @@ class Loop:
             self._idle = trio.Event()
             await self._idle.wait()
         self.stopped.set()
+
+    def _next_events(self) -> list[Event]:
+        """What one step handles: everything that has come in, within the bounds of a step."""
+        events: list[Event] = []
+        size_bytes = 0
+        while self._inbox and len(events) < EVENTS_PER_STEP_MAX and size_bytes < STEP_BYTES_MAX:
+            event = self._inbox.popleft()
+            size_bytes += len(event.data) if isinstance(event, Received) else 0
+            events.append(event)
+        return events
 
     def _submit(self, commit: bool, effects: tuple[Effect, ...]) -> None:
         if not commit and not self._groups and not self._committing:
