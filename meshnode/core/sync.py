@@ -53,7 +53,8 @@ class Sync:
         self._interval_s = interval_s
         self._sessions: dict[int, _Session] = {}
         self._claims: dict[LogKey, tuple[int, int, int]] = {}
-        """(link, highest position asked for, entries per range) of each log being fetched."""
+        """(link, highest position asked for, entries per range) of each log being fetched. It keeps other links off
+        the log only while something is in flight there."""
 
     def on_link_up(self, link: int, now: float) -> None:
         self._sessions[link] = _Session(now)
@@ -83,21 +84,23 @@ class Sync:
     def give_up(self, link: int, incident: IncidentId, log: LogId) -> None:
         """What the peer offers of this log cannot be taken now; its next heights put it back on the list."""
         self._sessions[link].wanting.pop((incident, log), None)
-        self._claims.pop((incident, log), None)
+        self._release(link, (incident, log))
 
-    def on_heights(self, link: int, incident: IncidentId, heights: tuple[tuple[LogId, int], ...]) -> None:
-        for log, height in heights:
-            self.on_told(link, incident, log, height)
+    def _release(self, link: int, key: LogKey) -> None:
+        """This link does not fetch the log any more; another that does is not disturbed."""
+        claim = self._claims.get(key)
+        if claim is not None and claim[0] == link:
+            del self._claims[key]
 
     def on_told(self, link: int, incident: IncidentId, log: LogId, height: int) -> None:
         """The peer holds this log up to ``height``: it said so, or it sent the entries."""
         session = self._sessions[link]
-        logs = session.told.setdefault(incident, {})
-        if log not in logs:
+        before = session.told.get(incident, {}).get(log)
+        if before is None:
             if session.told_count >= LOGS_TOLD_MAX:
                 return
             session.told_count += 1
-        logs[log] = max(height, logs.get(log, 0))
+        session.told.setdefault(incident, {})[log] = max(height, before or 0)
         if height > self._height_of(incident, log):
             session.wanting[incident, log] = None
 
@@ -113,8 +116,9 @@ class Sync:
         claim = self._claims.get(key)
         if not entries:
             session.wanting.pop(key, None)
-            session.told.get(incident, {}).pop(log, None)
-            self._claims.pop(key, None)
+            if session.told.get(incident, {}).pop(log, None) is not None:
+                session.told_count -= 1
+            self._release(link, key)
         elif claim is not None and claim[0] == link:
             mean = max(1, bytes_ // entries)
             fitting = max(1, min(wire.RUN_ENTRIES_MAX, wire.RUN_BYTES_MAX * 3 // 4 // mean))
@@ -141,12 +145,14 @@ class Sync:
             held = self._height_of(incident, log)
             if told <= held:
                 session.wanting.pop(key)
-                self._claims.pop(key, None)
+                self._release(link, key)
                 continue
-            claim = self._claims.get(key)
-            if claim is not None and claim[0] != link:
+            fetching, asked, size = self._claims.get(key, (link, held, wire.RUN_ENTRIES_MAX))
+            if not self._is_in_flight(fetching, key):
+                asked = held  # a run that ended early, or was not taken: what is missing is asked again
+            elif fetching != link:
                 continue
-            asked, size = (max(claim[1], held), claim[2]) if claim else (held, wire.RUN_ENTRIES_MAX)
+            asked = max(asked, held)
             while asked < told and len(session.in_flight) < RANGES_IN_FLIGHT_MAX:
                 last = min(told, asked + size)
                 if (incident, log, asked + 1) in session.in_flight:
@@ -157,22 +163,26 @@ class Sync:
             self._claims[key] = (link, asked, size)
         return wants
 
+    def _is_in_flight(self, link: int, key: LogKey) -> bool:
+        session = self._sessions.get(link)
+        return session is not None and any(request[:2] == key for request in session.in_flight)
+
     def handle_timeouts(self, now: float) -> list[int]:
-        """Gives up requests that were not answered; returns links on which something can be planned again."""
+        """Gives up requests that were not answered; returns links on which something can be planned again: those that
+        answer first, so that a peer that never does cannot keep a log to itself."""
         late = []
         for link, session in self._sessions.items():
             expired = [request for request, deadline in session.in_flight.items() if deadline <= now]
             for incident, log, first in expired:
                 del session.in_flight[incident, log, first]
                 key = (incident, log)
-                if self._claims.get(key, (None,))[0] == link:
-                    del self._claims[key]
-                if key in session.wanting:  # at the end of the queue, so that another link goes first
+                self._release(link, key)
+                if key in session.wanting:  # at the end of the queue: another log may be answered
                     del session.wanting[key]
                     session.wanting[key] = None
             if expired:
                 late.append(link)
-        return list(self._sessions) if late else []
+        return [link for link in self._sessions if link not in late] + late if late else []
 
     def due_summaries(self, now: float) -> list[int]:
         """Links on which a Summary is due; the next is planned with jitter."""
