@@ -5,6 +5,7 @@ import { hash, shake128 } from './crypto.js'
 import { ascii, big, decode, encode, hex, integer, isBytes, isInteger, join, raw } from './encoding.js'
 
 const TICKS = 65_536n
+const TIME_MS_MAX = 1n << 46n
 const LEAD = 15n * 60n * 1000n * TICKS
 const greatest = (...numbers) => numbers.reduce((a, b) => (a > b ? a : b))
 const least = (...numbers) => numbers.reduce((a, b) => (a < b ? a : b))
@@ -28,9 +29,10 @@ function order (given) {
   const graph = graphOf(given.entries)
   const times = []
   given.entries.forEach((entry, index) => {
-    const high = greatest(0n, ...graph[index].named.map((named) => times[named]))
-    const own = BigInt(entry.time_ms) * TICKS
-    times.push(high === 0n ? own : least(greatest(own, high + 1n), high + LEAD))
+    const before = graph[index].named.map((named) => times[named])
+    const own = least(BigInt(entry.time_ms), TIME_MS_MAX) * TICKS
+    const high = before.length ? greatest(...before) : null
+    times.push(high === null ? own : least(greatest(own, high + 1n), high + LEAD))
   })
   const rows = given.entries.map((entry, index) => [times[index], entry.log, entry.seq])
   rows.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : a[1] < b[1] ? -1 : a[1] > b[1] ? 1 : a[2] - b[2]))

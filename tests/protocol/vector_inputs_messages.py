@@ -37,6 +37,7 @@ def _messages(book: Book) -> None:
     takes("prune", "announce this log, do not push it", [8, INC, L])
     takes("graft", "push it again, from behind 41", [9, INC, L, 41])
     takes("roster", "serials", [10, [[bytes(BE.id), 1_790_000_000]], True])
+    takes("roster-serial", "the largest serial of a prekey", [10, [[bytes(BE.id), 2**63 - 1]], True], "roster")
     takes("roster-want", "records wanted", [11, [bytes(BE.id)]])
     takes("roster-records", "bundle and record as they were signed", [12, [[BE.bundle, BE.prekey.record]]])
     takes(

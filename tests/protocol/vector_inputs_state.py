@@ -178,3 +178,5 @@ def _orders(book: Book) -> None:
         row(LOG_2, 1, start),
         row(LOG_3, 1, start),
     )
+    takes("clock-at-zero", "order times still ascend", row(LOG, 1, 0), row(LOG, 2, 0), row(LOG_2, 1, start, (LOG, 2)))
+    takes("clock-at-the-end", "times behind 2**46 ms count as that", row(LOG, 1, 2**53 - 1), row(LOG, 2, 2**53 - 1))
