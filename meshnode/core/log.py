@@ -20,6 +20,9 @@ from typing import Protocol
 
 from meshnode.core.ids import EntryHash, IncidentId, KeyId, LogId
 
+ENTRY_OVERHEAD_BYTES = 160
+"""What an entry is charged beside its sealed part and package: its ids and hashes, and its rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -42,7 +45,7 @@ class Entry:
     @property
     def size_bytes(self) -> int:
         """Bytes this entry is charged with in quotas and batches."""
-        return 160 + len(self.sealed) + (len(self.package) if self.package is not None else 0)
+        return ENTRY_OVERHEAD_BYTES + len(self.sealed) + (len(self.package) if self.package is not None else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,12 @@ class CommitBatch:
     applied: tuple[Applied, ...] = ()
     puts: tuple[tuple[str, bytes, bytes | None], ...] = field(default=())
     """(namespace, key, value); a value of None deletes. Values that must stay secret are sealed by the core."""
+    drops: tuple[IncidentId, ...] = ()
+    """Incidents to forget: all their entries and seals. None of them is in the journal (what was merged is never
+    dropped) or named elsewhere in this batch. One that is not held is passed over."""
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.seals or self.applied or self.puts)
+        return bool(self.entries or self.seals or self.applied or self.puts or self.drops)
 
 
 class LogStore(Protocol):
@@ -97,7 +103,8 @@ class LogStore(Protocol):
     """
 
     def stage(self, batch: CommitBatch) -> None:
-        """Make the batch readable. Raises ValueError if entries leave a gap or an applied number does."""
+        """Make the batch readable. Raises ValueError if entries leave a gap or an applied number does, or if an
+        incident to drop is in the journal; then nothing was staged."""
 
     def incidents(self) -> list[IncidentId]:
         """All incidents with at least one entry, ascending."""
@@ -113,6 +120,13 @@ class LogStore(Protocol):
 
     def find(self, incident: IncidentId, entry_hash: EntryHash) -> tuple[LogId, int] | None:
         """Where the entry with this hash is stored."""
+
+    def incident_bytes(self, incident: IncidentId) -> int:
+        """The sizes of all entries held of an incident, added up: a counter, cheap to ask. Damage does not change it:
+        what was set aside is still charged, and not charged again when it is repaired."""
+
+    def journaled(self, incident: IncidentId) -> bool:
+        """The journal has a row of this incident, or had: it was merged here and is never dropped."""
 
     def applied_after(self, number: int, limit: int) -> list[Applied]:
         """Journal rows above ``number``, ascending, at most ``limit``."""

@@ -39,6 +39,12 @@ class DamageLedger:
     def known(self, kind: int) -> set[int | ValueKey]:
         return self._known[kind]
 
+    def forget_log(self, low: int, high: int) -> None:
+        """The rows at these places were dropped, damaged or not."""
+        for kind in (ENTRY, SEAL):
+            gone = {place for place in self._known[kind] if isinstance(place, int) and low <= place <= high}
+            self._known[kind] -= gone
+
     def mended(self, kind: int, place: int | ValueKey) -> None:
         self._known[kind].discard(place)
 

@@ -7,6 +7,7 @@ The process id inside is for people only.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -35,8 +36,7 @@ class DataDirLock:
             raise _unwritable(path, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            _name_holder(descriptor)
         except BlockingIOError:
             holder = os.pread(descriptor, _PID_BYTES_MAX, 0).decode("ascii", "replace")
             os.close(descriptor)
@@ -63,6 +63,16 @@ class DataDirLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _name_holder(descriptor: int) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        # A full disk is no reason not to start: what is stored can still be read.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _unwritable(path: Path, error: OSError) -> LocalFaultError:

@@ -40,14 +40,16 @@ class MemoryLogStore:
     def __init__(self, fail_commit: FailCommit | None = None) -> None:
         self._fail_commit = fail_commit
         self._logs: dict[IncidentId, dict[LogId, _Log]] = {}
-        self._places: dict[EntryHash, tuple[IncidentId, LogId, int]] = {}
+        self._places: dict[IncidentId, dict[EntryHash, tuple[LogId, int]]] = {}
+        self._incident_bytes: dict[IncidentId, int] = {}
         self._journal: list[Applied] = []
+        self._journaled: dict[IncidentId, int] = {}
+        """How many journal rows name an incident."""
         self._values: dict[str, dict[bytes, bytes]] = {}
         self._undo: list[_Undo] = []
         """Steps back for what is staged and in no ticket."""
         self._flight: tuple[Ticket, list[_Undo]] | None = None
         self._commits = 0
-        self._bytes = 0
         self._failed: LocalFaultError | None = None
 
     # --- staging and commits ------------------------------------------------------------------------------------
@@ -55,13 +57,15 @@ class MemoryLogStore:
     def stage(self, batch: CommitBatch) -> None:
         if self._failed is not None:
             raise self._failed
-        for entry in check_batch(batch, self):
+        fresh = check_batch(batch, self)
+        for incident in batch.drops:
+            self._drop(incident)
+        for entry in fresh:
             self._add_entry(entry)
         for seal in batch.seals:
             self._add_seal(seal)
         for row in batch.applied:
-            self._journal.append(row)
-            self._undo.append(self._journal.pop)
+            self._add_applied(row)
         for namespace, key, value in batch.puts:
             self._put(namespace, key, value)
 
@@ -155,8 +159,13 @@ class MemoryLogStore:
         return [Seal(incident, log, seq, found.signatures[seq]) for seq in positions]
 
     def find(self, incident: IncidentId, entry_hash: EntryHash) -> tuple[LogId, int] | None:
-        place = self._places.get(entry_hash)
-        return (place[1], place[2]) if place is not None and place[0] == incident else None
+        return self._places.get(incident, {}).get(entry_hash)
+
+    def incident_bytes(self, incident: IncidentId) -> int:
+        return self._incident_bytes.get(incident, 0)
+
+    def journaled(self, incident: IncidentId) -> bool:
+        return self._journaled.get(incident, 0) > 0
 
     def applied_after(self, number: int, limit: int) -> list[Applied]:
         return self._journal[max(number, 0) : max(number, 0) + limit]
@@ -178,7 +187,7 @@ class MemoryLogStore:
         return Scrubbed(SCRUB_START, 0, 0)
 
     def store_bytes(self) -> int:
-        return self._bytes
+        return sum(self._incident_bytes.values())
 
     def notices(self) -> tuple[LocalFaultError, ...]:
         return ()
@@ -201,17 +210,40 @@ class MemoryLogStore:
         logs = self._logs.setdefault(entry.incident, {})
         log = logs.setdefault(entry.log, _Log())
         log.entries.append(entry)
-        self._places[entry.hash] = (entry.incident, entry.log, entry.seq)
-        self._bytes += entry.size_bytes
+        places = self._places.setdefault(entry.incident, {})
+        places[entry.hash] = (entry.log, entry.seq)
+        self._incident_bytes[entry.incident] = self.incident_bytes(entry.incident) + entry.size_bytes
 
         def undo() -> None:
             log.entries.pop()
-            del self._places[entry.hash]
-            self._bytes -= entry.size_bytes
+            del places[entry.hash]
+            self._incident_bytes[entry.incident] -= entry.size_bytes
             if not log.entries:
                 del logs[entry.log]
                 if not logs:
-                    del self._logs[entry.incident]
+                    del self._logs[entry.incident], self._places[entry.incident], self._incident_bytes[entry.incident]
+
+        self._undo.append(undo)
+
+    def _add_applied(self, row: Applied) -> None:
+        self._journal.append(row)
+        self._journaled[row.incident] = self._journaled.get(row.incident, 0) + 1
+
+        def undo() -> None:
+            self._journal.pop()
+            self._journaled[row.incident] -= 1
+
+        self._undo.append(undo)
+
+    def _drop(self, incident: IncidentId) -> None:
+        if incident not in self._logs:
+            return
+        logs, places = self._logs.pop(incident), self._places.pop(incident)
+        size_bytes = self._incident_bytes.pop(incident)
+
+        def undo() -> None:
+            self._logs[incident], self._places[incident] = logs, places
+            self._incident_bytes[incident] = size_bytes
 
         self._undo.append(undo)
 

@@ -10,13 +10,18 @@ from dataclasses import dataclass, field
 
 from meshnode.core.ids import EntryHash
 from meshnode.core.log import Entry
+from meshnode.storage.catalog import Dropped
 from meshnode.storage.rows import Damage, Row, ValueKey, hash_prefix
 
 
 @dataclass(slots=True)
 class Overlay:
     names: list[Row] = field(default_factory=list)
-    """Rows of the table ``name`` as they are inserted."""
+    """Rows of the table ``name`` as they are written, in order: a later one replaces an earlier of its number."""
+    sizes: list[Row] = field(default_factory=list)
+    """Rows of the table ``size``."""
+    drops: list[Dropped] = field(default_factory=list)
+    """Their rows here are written and then deleted like the rest: a row of a dropped log is in nobody's way."""
     entries: dict[int, Entry] = field(default_factory=dict)
     entry_rows: list[Row] = field(default_factory=list)
     places: dict[EntryHash, int] = field(default_factory=dict)
@@ -33,7 +38,7 @@ class Overlay:
     bytes: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.seals or self.journal or self.values)
+        return bool(self.entries or self.seals or self.journal or self.values or self.drops)
 
     def add_entry(self, place: int, key_number: int, entry: Entry) -> None:
         self.entries[place] = entry

@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlite3
 
 from meshnode.core.ids import EntryHash, IncidentId
-from meshnode.core.log import Entry
-from meshnode.storage.catalog import Catalog, LogState
+from meshnode.core.log import ENTRY_OVERHEAD_BYTES, Entry
+from meshnode.storage.catalog import Catalog, Dropped, LogState
 from meshnode.storage.damage import DamageLedger, row_damaged
 from meshnode.storage.faults import translate
 from meshnode.storage.rows import (
@@ -31,6 +31,7 @@ from meshnode.storage.rows import (
     journal_check,
     last_place,
     seal_check,
+    size_check,
     value_check,
 )
 
@@ -47,6 +48,8 @@ _SELECT_LAST_JOURNAL = 'SELECT number, place, "check" FROM journal WHERE number 
 _SELECT_VALUE = 'SELECT key, value, "check" FROM value WHERE namespace = ? AND key = ?'
 _SELECT_VALUES = 'SELECT key, value, "check" FROM value WHERE namespace = ?'
 
+_SELECT_SIZE = "SELECT SUM(? + LENGTH(sealed) + IFNULL(LENGTH(package), 0)) FROM entry WHERE place BETWEEN ? AND ?"
+
 _INT64_MAX = (1 << 63) - 1
 
 
@@ -56,15 +59,32 @@ class Reader:
         self._catalog = catalog
         self._ledger = ledger
 
-    def load(self) -> None:
-        """Fill the ledger with damage found earlier, and the catalog with names."""
+    def load(self) -> list[Dropped]:
+        """Fill the ledger with damage found earlier, and the catalog with names; what is still to be deleted."""
         for kind, data in self.rows("SELECT kind, place FROM damaged"):
             try:
                 self._ledger.note_earlier(kind, decode_place(kind, data))
             except (KeyError, TypeError, ValueError):
                 self._ledger.count += 1
-        for damage in self._catalog.load(self.rows("SELECT * FROM name"), lost=len(self._ledger.known(NAME))):
-            self.quarantine(damage)
+        dropped = self.load_names()
+        for number in (number for incident in dropped for number in incident.logs):
+            self._ledger.forget_log(first_place(number), last_place(number))
+        return dropped
+
+    def load_names(self) -> list[Dropped]:
+        """The catalog as the tables have it."""
+        pending = sum(damage.kind == NAME for damage in self._ledger.pending)
+        lost = len(self._ledger.known(NAME)) - pending
+        found, dropped = self._catalog.load(self.rows("SELECT * FROM name"), lost)
+        for damage in found:
+            if not self._ledger.has(NAME, damage.place):
+                self.quarantine(damage)
+        for number, seq, size_bytes, check in self.rows("SELECT * FROM size"):
+            state = self._catalog.log_of_number.get(number)
+            # Not believed when damaged: then the entries themselves are added up.
+            if state is not None and is_size((number, seq, size_bytes, check)):
+                state.marked_seq, state.marked_bytes = seq, size_bytes
+        return dropped
 
     def close(self) -> None:
         self._connection.close()
@@ -134,6 +154,19 @@ class Reader:
         if self.last_seal(low + state.top, last_place(state.number)) > low + state.top:
             # A seal without its entry: the end of the log is gone, and nothing stands there that could be set aside.
             self._ledger.count += 1
+        self._add_up(state)
+
+    def _add_up(self, state: LogState) -> None:
+        """The size of a log: what its mark says, and what came behind it. A mark beyond the top is of a longer log."""
+        if state.marked_seq > state.top:
+            state.marked_seq = state.marked_bytes = 0
+        size_bytes = state.marked_bytes
+        if state.marked_seq < state.top:
+            low = first_place(state.number)
+            rows = self.rows(_SELECT_SIZE, ENTRY_OVERHEAD_BYTES, low + state.marked_seq + 1, low + state.top)
+            size_bytes += rows[0][0] or 0
+        state.bytes = 0
+        self._catalog.note_size(state, state.top - state.marked_seq, size_bytes)
 
     # --- seals, journal, values -----------------------------------------------------------------------------------
 
@@ -205,6 +238,11 @@ def is_seal(row: Row) -> bool:
     """A row of _SELECT_SEALS is what was written. A flipped bit can change a column's type."""
     place, signature, check = row
     return isinstance(signature, bytes) and seal_check(place, signature) == check
+
+
+def is_size(row: Row) -> bool:
+    """A row of the table ``size`` is what was written."""
+    return all(isinstance(column, int) for column in row) and size_check(*row[:3]) == row[3]
 
 
 def is_value(row: Row) -> bool:

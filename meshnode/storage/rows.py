@@ -29,7 +29,7 @@ POSITION_BITS = 32
 """``ids.SEQ_MAX`` is 2**32 - 1: a position fits, and log numbers may grow to 2**31."""
 POSITION_MASK = (1 << POSITION_BITS) - 1
 
-ENTRY, SEAL, JOURNAL, VALUE, NAME = 1, 2, 3, 4, 5
+ENTRY, SEAL, JOURNAL, VALUE, NAME, SIZE = 1, 2, 3, 4, 5, 6
 """Kinds of rows: part of each row's hash, and the ``kind`` column of the table of damage."""
 
 DAMAGE_BYTES_MAX = 1 << 18
@@ -37,9 +37,10 @@ DAMAGE_BYTES_MAX = 1 << 18
 
 _INT64 = struct.Struct(">q")
 _TWO_INT64 = struct.Struct(">qq")
-_NAME_HEAD = struct.Struct(">qqq")
+_THREE_INT64 = struct.Struct(">qqq")
 _PREPARED = {
-    kind: hashlib.blake2b(bytes((kind,)), digest_size=8, person=b"mn-row") for kind in (SEAL, JOURNAL, VALUE, NAME)
+    kind: hashlib.blake2b(bytes((kind,)), digest_size=8, person=b"mn-row")
+    for kind in (SEAL, JOURNAL, VALUE, NAME, SIZE)
 }
 """Hashes that have taken in their kind, copied for each row: half the cost of making one."""
 
@@ -89,7 +90,11 @@ def value_check(key: ValueKey, value: bytes) -> int:
 
 
 def name_check(number: int, kind: int, parent: int, name: bytes) -> int:
-    return _check(NAME, _NAME_HEAD.pack(number, kind, parent), name)
+    return _check(NAME, _THREE_INT64.pack(number, kind, parent), name)
+
+
+def size_check(log_number: int, seq: int, size_bytes: int) -> int:
+    return _check(SIZE, _THREE_INT64.pack(log_number, seq, size_bytes))
 
 
 def encode_place(place: int | ValueKey) -> bytes:

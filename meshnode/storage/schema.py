@@ -51,6 +51,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE mark (id INTEGER PRIMARY KEY, open INTEGER NOT NULL) STRICT",
         "INSERT INTO mark VALUES (1, 0)",
     ),
+    (
+        # The entries of a log up to `seq` take `bytes`; what lies behind is added up when the log is first asked for.
+        """CREATE TABLE size (
+            log INTEGER PRIMARY KEY, seq INTEGER NOT NULL, bytes INTEGER NOT NULL, "check" INTEGER NOT NULL) STRICT""",
+    ),
 )
 
 BUSY_TIMEOUT_MS = 5_000
@@ -127,7 +132,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         "PRAGMA synchronous = FULL",
         "PRAGMA wal_autocheckpoint = 0",
         f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}",
-        # Deleted rows (expired keys) are overwritten in the file.
+        # Deleted rows (expired keys) are overwritten in the file; see also `sweep`.
         "PRAGMA secure_delete = ON",
     )
 

@@ -48,6 +48,8 @@ def scrub_slice(
             continue
         if kind == ENTRY:
             _scrub_entry(reader, catalog, ledger, row)
+        elif kind == SEAL and catalog.state_at(row[0]) is None:
+            continue  # of a log whose name was lost, or that was dropped: nobody can ask for it
         elif not _IS_GOOD[kind](row):
             reader.quarantine(Damage(kind, place, content_of(row)))
     if len(rows) == limit:
@@ -61,7 +63,8 @@ def scrub_slice(
 def _scrub_entry(reader: Reader, catalog: Catalog, ledger: DamageLedger, row: Row) -> None:
     state = catalog.state_at(row[0])
     if state is None:
-        # The name of this log was lost: nobody can ask for the entry, and its repair comes under a new number.
+        # The name of this log was lost, or it was dropped: nobody can ask for the entry, and what comes again comes
+        # under a new number.
         return
     entry = reader.checked_entry(state, row[0], row[:-1])
     if entry is not None and row[-1] is None:

@@ -8,6 +8,8 @@ Every row is checked when it is read. One that does not match is quarantined: it
 moved to the table ``damaged`` by the next commit, and the reader is told once with ``store-row-damaged``. A damaged or
 missing entry leaves a *hole* in its log. The head of a log with a hole is the highest sealed position below it, so
 that sync fetches the rest again by itself; what is stored above the hole is kept and may be staged again.
+
+A dropped incident is gone for readers at once. Its rows are deleted by ``tidy``, in slices (see ``sweep``).
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from meshnode.storage.reader import Reader
 from meshnode.storage.rows import (
     ENTRY,
     JOURNAL,
-    POSITION_BITS,
     POSITION_MASK,
     SEAL,
     VALUE,
@@ -35,11 +36,15 @@ from meshnode.storage.rows import (
     content_of,
     first_place,
     journal_check,
+    last_place,
 )
 from meshnode.storage.scrub import scrub_slice
 from meshnode.storage.staging import check_batch
 from meshnode.storage.ticket import RETRY_CODES, Scrubbed, ScrubPosition, Ticket
-from meshnode.storage.writer import FORCE_FRAMES, TIDY_FRAMES, WAL_RESERVE_BYTES, Writer
+from meshnode.storage.writer import FORCE_FRAMES, WAL_RESERVE_BYTES, Writer
+
+MARK_ENTRIES = 4_096
+"""Entries since the table ``size`` was written: what is added up again after a crash, in about 10 ms."""
 
 
 class SqliteLogStore:
@@ -74,7 +79,7 @@ class SqliteLogStore:
             reader = Reader(schema.connect_reader(path), catalog, ledger)
             try:
                 store = cls(path, catalog, ledger, reader, writer)
-                reader.load()
+                writer.sweep.add(reader.load())
                 store._journal_last = reader.journal_last()
             except BaseException:
                 reader.close()
@@ -87,19 +92,27 @@ class SqliteLogStore:
     def close(self) -> None:
         """Nothing staged is made durable. Harmless when done twice."""
         self._reader.close()
-        self._writer.close(failed=self._failed is not None)
+        durable = self._flight is None and not self._staged
+        sizes = self._catalog.take_marks() if durable else []
+        self._writer.close(failed=self._failed is not None, sizes=sizes)
 
     # --- staging and commits ------------------------------------------------------------------------------------
 
     def stage(self, batch: CommitBatch) -> None:
         self._refuse_when_failed()
         staged, catalog = self._staged, self._catalog
-        for entry in check_batch(batch, self):
+        fresh = check_batch(batch, self)
+        for incident in batch.drops:
+            dropped = catalog.drop(incident, staged.names)
+            if dropped is not None:
+                staged.drops.append(dropped)
+        for entry in fresh:
             state = catalog.number_log(entry.incident, entry.log, staged.names)
             place = first_place(state.number) + entry.seq
-            staged.add_entry(place, catalog.number_key(entry.key_id, staged.names), entry)
+            staged.add_entry(place, catalog.number_key(state.parent, entry.key_id, staged.names), entry)
             if entry.seq > state.top:
                 state.top = entry.seq
+                catalog.note_size(state, 1, entry.size_bytes)
             else:
                 state.holes.discard(entry.seq)
                 state.head_known = False
@@ -108,6 +121,7 @@ class SqliteLogStore:
         for seal in batch.seals:
             self._stage_seal(seal)
         for row in batch.applied:
+            catalog.note_journaled(row.incident, staged.names)
             staged.journal[row.number] = first_place(catalog.logs[row.incident][row.log].number) + row.seq
             self._journal_last = max(self._journal_last, row.number)
             if self._ledger.has(JOURNAL, row.number):
@@ -121,11 +135,15 @@ class SqliteLogStore:
         self._refuse_when_failed()
         if self._flight is not None:
             raise RuntimeError("a commit is in flight")
+        for number in self._writer.take_freed():
+            self._catalog.free(number)
         ledger = self._ledger
         if not (self._staged or ledger.pending or ledger.unindexed):
             return None
         self._staged.damage, ledger.pending = ledger.pending, []
         self._staged.unindexed, ledger.unindexed = ledger.unindexed, []
+        if self._catalog.unmarked_entries >= MARK_ENTRIES:
+            self._staged.sizes = self._catalog.take_marks()
         self._commits += 1
         ticket = Ticket(self._commits)
         self._flight = (ticket, self._staged)
@@ -145,7 +163,7 @@ class SqliteLogStore:
         ticket.written = True
         if self._writer.frames >= FORCE_FRAMES:
             try:
-                self._writer.tidy()
+                self._writer.checkpoint()
             except LocalFaultError as error:
                 # The commit itself is durable; what failed is told to the next one.
                 self._note_failure(error)
@@ -155,22 +173,25 @@ class SqliteLogStore:
             raise RuntimeError("this ticket was not written")
         for kind, place in self._flight[1].mended:
             self._ledger.mended(kind, place)
+        for dropped in self._flight[1].drops:
+            for number in dropped.logs:
+                self._ledger.forget_log(first_place(number), last_place(number))
         self._flight = None
 
     def abandon(self) -> None:
         if self._flight is not None and self._flight[0].written:
             self.end_commit(self._flight[0])
         for overlay in self._overlays():
-            self._catalog.forget(overlay.names)
             self._ledger.pending[:0] = overlay.damage
             self._ledger.unindexed[:0] = overlay.unindexed
         self._flight = None
         self._staged = Overlay()
-        self._catalog.unload()
+        self._writer.take_freed()  # the tables say the same
+        self._reader.load_names()
         self._journal_last = self._reader.journal_last()
 
     def tidy_due(self) -> bool:
-        return self._failed is None and self._writer.frames >= TIDY_FRAMES
+        return self._failed is None and self._writer.tidy_due()
 
     def tidy(self) -> None:
         self._refuse_when_failed()
@@ -225,11 +246,22 @@ class SqliteLogStore:
     def find(self, incident: IncidentId, entry_hash: EntryHash) -> tuple[LogId, int] | None:
         for overlay in self._overlays():
             place = overlay.places.get(entry_hash)
-            if place is not None:
-                state = self._catalog.log_of_number[place >> POSITION_BITS]
+            state = self._catalog.state_at(place) if place is not None else None
+            if place is not None and state is not None:
                 return (state.log, place & POSITION_MASK) if state.incident == incident else None
         entry = self._reader.find(incident, entry_hash)
         return (entry.log, entry.seq) if entry is not None else None
+
+    def incident_bytes(self, incident: IncidentId) -> int:
+        known = self._catalog.bytes
+        if incident in known or incident not in self._catalog.logs:
+            return known.get(incident, 0)
+        states = [self._loaded(state) for state in self._catalog.logs[incident].values()]
+        known[incident] = sum(state.bytes for state in states)
+        return known[incident]
+
+    def journaled(self, incident: IncidentId) -> bool:
+        return self._catalog.journaled(incident)
 
     def applied_after(self, number: int, limit: int) -> list[Applied]:
         number = max(number, 0)
@@ -301,14 +333,15 @@ class SqliteLogStore:
 
     def _state(self, incident: IncidentId, log: LogId) -> LogState | None:
         state = self._catalog.state(incident, log)
-        if state is not None and not state.loaded:
+        return self._loaded(state) if state is not None else None
+
+    def _loaded(self, state: LogState) -> LogState:
+        if not state.loaded:
             self._reader.load_log(state)
         return state
 
     def _head(self, state: LogState) -> LogHead | None:
-        if not state.loaded:
-            self._reader.load_log(state)
-        while not state.head_known:
+        while not self._loaded(state).head_known:
             low = first_place(state.number)
             high = low + (min(state.holes) - 1 if state.holes else state.top)
             staged = [place for overlay in self._overlays() for place in overlay.seals if low < place <= high]

@@ -4,7 +4,8 @@ A batch is checked whole before anything changes, so a ValueError leaves the sto
 core and never of a peer: what a peer sent was checked before it became a batch.
 
 Entries extend their log by one, or fill a hole that damage left, or repeat what is stored (then they are dropped: a
-peer that repairs a hole sends whole runs). A seal and a journal row name a position that their log has.
+peer that repairs a hole sends whole runs). A seal and a journal row name a position that their log has. What the
+journal names is never dropped.
 """
 
 from __future__ import annotations
@@ -30,9 +31,14 @@ class StagedView(Protocol):
     def is_journal_hole(self, number: int) -> bool:
         """Damage took the journal row of this number."""
 
+    def journaled(self, incident: IncidentId) -> bool:
+        """A journal row names this incident."""
+
 
 def check_batch(batch: CommitBatch, view: StagedView) -> list[Entry]:
     """The entries of the batch that are new to the store, in order. Raises ValueError; changes nothing."""
+    if batch.drops:
+        _check_drops(batch, view)
     tops: dict[tuple[IncidentId, LogId], int] = {}
     fresh: list[Entry] = []
     filled: dict[tuple[IncidentId, LogId, int], EntryHash] = {}
@@ -56,6 +62,15 @@ def check_batch(batch: CommitBatch, view: StagedView) -> list[Entry]:
         fresh.append(entry)
     _check_references(batch, view, tops)
     return fresh
+
+
+def _check_drops(batch: CommitBatch, view: StagedView) -> None:
+    named = {row.incident for rows in (batch.entries, batch.seals, batch.applied) for row in rows}
+    for incident in batch.drops:
+        if incident in named:
+            raise ValueError("an incident is dropped and written in one batch")
+        if view.journaled(incident):
+            raise ValueError("an incident in the journal is never dropped")
 
 
 def _hash_at(batch: CommitBatch, view: StagedView, entry: Entry) -> EntryHash | None:

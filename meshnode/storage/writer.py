@@ -5,6 +5,8 @@ more writes and two more syncs, so it is not left to chance inside a commit: ``t
 a WAL that nobody tidied for long is checkpointed behind a commit. The WAL file is kept at its size and overwritten from
 its start, because a sync of overwritten blocks is cheaper than one of a growing file (measured: 0.13 ms and 0.22 ms).
 
+``tidy`` also deletes what was dropped, one slice a call (see ``sweep``).
+
 Writing and checkpointing never run at once and share one connection: this SQLite has, up to 3.51, a race between a
 checkpoint and a writer on two connections that can lose a commit.
 """
@@ -27,12 +29,14 @@ from meshnode.storage.rows import (
     SEAL,
     VALUE,
     Damage,
+    Row,
     encode_place,
     journal_check,
     seal_check,
     value_check,
 )
 from meshnode.storage.schema import wal_path
+from meshnode.storage.sweep import Sweep
 from meshnode.storage.ticket import RETRY_CODES
 
 PAGE_BYTES = 4_096
@@ -53,6 +57,7 @@ _DELETE = {
     NAME: "DELETE FROM name WHERE number = ?",
     VALUE: "DELETE FROM value WHERE namespace = ? AND key = ?",
 }
+_INSERT_SIZE = "INSERT OR REPLACE INTO size VALUES (?, ?, ?, ?)"
 
 
 class Writer:
@@ -71,6 +76,8 @@ class Writer:
         except OSError as error:
             raise fault("store-unwritable", f"{self._wal}: {error.strerror}") from error
         self._connection = schema.connect_writer(path)
+        self.sweep = Sweep(self._connection)
+        self._freed: list[int] = []
         try:
             schema.bring_up_to_date(self._connection, migrations)
             self._mark_open(found)
@@ -112,13 +119,43 @@ class Writer:
         except BaseException:
             self._roll_back()
             raise
+        self.sweep.add(overlay.drops)
         self._check_file(self._wal)
         self.frames += _COMMIT_FRAMES + len(overlay.entry_rows) + overlay.bytes // PAGE_BYTES
 
+    def tidy_due(self) -> bool:
+        return self.sweep.due or self.frames >= TIDY_FRAMES
+
     def tidy(self) -> None:
-        """Checkpoint. Raises LocalFaultError; commits are durable all the same."""
+        """Delete some of what was dropped, and checkpoint when nothing is left of it or the WAL is long.
+
+        Raises LocalFaultError; commits are durable all the same.
+        """
+        if self.sweep.due:
+            self._delete_dropped()
+        if not self.sweep.due or self.frames >= TIDY_FRAMES:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Raises LocalFaultError; commits are durable all the same."""
         self._checkpoint()
         self._check_file(self._path)
+
+    def take_freed(self) -> list[int]:
+        """Numbers that may be given again. Loop thread, while nothing is written or tidied."""
+        freed, self._freed = self._freed, []
+        return freed
+
+    def _delete_dropped(self) -> None:
+        try:
+            self._connection.execute("PRAGMA secure_delete = FAST")
+            freed, frames = self.sweep.slice()
+            self._connection.execute("PRAGMA secure_delete = ON")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise translate(error, "deleting what was dropped") from error
+        self._freed += freed
+        self.frames += frames
 
     def _checkpoint(self) -> int:
         """Move what no reader needs any more into the database file; the number of frames the WAL had."""
@@ -126,9 +163,10 @@ class Writer:
         self.frames = 0 if busy == 0 and frames == moved else max(frames - moved, 0)
         return frames
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, *, failed: bool, sizes: Sequence[Row] = ()) -> None:
         try:
             if not failed:
+                self._connection.executemany(_INSERT_SIZE, sizes)
                 self._connection.execute("UPDATE mark SET open = 0")
         except sqlite3.Error:
             # A full disk or a lost file: the next opening sees a store that was not closed, which is the truth.
@@ -141,7 +179,9 @@ class Writer:
         if overlay.damage:
             self._move_damage(overlay.damage)
         if overlay.names:
-            connection.executemany("INSERT INTO name VALUES (?, ?, ?, ?, ?, ?)", overlay.names)
+            connection.executemany("INSERT OR REPLACE INTO name VALUES (?, ?, ?, ?, ?, ?)", overlay.names)
+        if overlay.sizes:
+            connection.executemany(_INSERT_SIZE, overlay.sizes)
         rows = overlay.entry_rows
         if rows:
             # OR REPLACE: a stray copy left by damage must not stop a commit.
