@@ -13,34 +13,51 @@ from meshnode.core.holdings import Holdings
 from meshnode.core.ids import DeviceId, IncidentId, LogId
 from meshnode.core.log import LogHead
 
-LOGS_MAX = 16_384
-"""Logs of one incident remembered of one device: a log is one process start of one member. What a hostile peer tells
+LOGS_MAX = 65_536
+"""Logs remembered of one device: a log is one process start of one member in one incident. What a hostile peer tells
 beyond this is not shown."""
+
+
+class _Told:
+    __slots__ = ("heights", "logs")
+
+    def __init__(self) -> None:
+        self.heights: dict[IncidentId, dict[LogId, int]] = {}
+        self.logs = 0
+        """In all incidents."""
 
 
 class Picture:
     def __init__(self) -> None:
-        self._told: dict[DeviceId, dict[IncidentId, dict[LogId, int]]] = {}
+        self._told: dict[DeviceId, _Told] = {}
 
     def knows(self, device: DeviceId) -> bool:
         return device in self._told
 
     def on_equal(self, device: DeviceId, holdings: Holdings) -> None:
         """The peer holds exactly what we hold."""
+        self._told[device] = _Told()
         for incident in holdings.incidents():
             self.on_equal_incident(device, incident, holdings.logs(incident))
 
     def on_equal_incident(self, device: DeviceId, incident: IncidentId, heads: Sequence[LogHead]) -> None:
         """The peer holds exactly these logs of the incident."""
-        self._told.setdefault(device, {})[incident] = {head.log: head.height for head in heads}
+        told = self._told.setdefault(device, _Told())
+        told.logs += len(heads) - len(told.heights.get(incident, ()))
+        told.heights[incident] = {head.log: head.height for head in heads}
 
     def on_told(self, device: DeviceId, incident: IncidentId, log: LogId, height: int) -> None:
         """The peer holds this log up to ``height``."""
-        logs = self._told.setdefault(device, {}).setdefault(incident, {})
-        if log in logs or len(logs) < LOGS_MAX:
-            logs[log] = max(height, logs.get(log, 0))
+        told = self._told.setdefault(device, _Told())
+        before = told.heights.get(incident, {}).get(log)
+        if before is None:
+            if told.logs >= LOGS_MAX:
+                return
+            told.logs += 1
+        told.heights.setdefault(incident, {})[log] = max(height, before or 0)
 
     def lacks(self, device: DeviceId, incident: IncidentId, heads: Sequence[LogHead]) -> int:
         """Entries of these heads that the peer had not when it last told."""
-        logs = self._told.get(device, {}).get(incident, {})
+        told = self._told.get(device)
+        logs = told.heights.get(incident, {}) if told is not None else {}
         return sum(max(0, head.height - logs.get(head.log, 0)) for head in heads)

@@ -1,0 +1,323 @@
+"""Configured peers are dialled for ever; of two links to one peer one stays; what strangers say is bounded."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from core_support import search
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnode.core.events import LinkUp, PeerIdentity
+from meshnode.core.ids import DeviceId
+from meshnode.core.peers import (
+    DIALS_AT_ONCE_MAX,
+    FORGET_AFTER_S,
+    LEARNED_MAX,
+    LEARNED_PER_DEVICE_MAX,
+    ConfiguredPeer,
+    DialSettings,
+    Peers,
+)
+
+ME, LOW, HIGH = DeviceId(b"M" * 32), DeviceId(b"A" * 32), DeviceId(b"Z" * 32)
+LOW_AT, HIGH_AT = "low.example:4433", "high.example:4433"
+
+
+def identity(device: DeviceId, noc: str = "NL") -> PeerIdentity:
+    return PeerIdentity(device, noc, "1", True, b"bundle")
+
+
+def link_up(link: int, device: DeviceId = LOW, address: str = LOW_AT, dialed: bool = True, noc: str = "NL") -> LinkUp:
+    return LinkUp(link, identity(device, noc), address, dialed)
+
+
+def make(*peers: ConfiguredPeer, settings: DialSettings | None = None, me: DeviceId = ME) -> Peers:
+    return Peers(me, peers, settings or DialSettings(), random.Random(1))
+
+
+# --- dialling -------------------------------------------------------------------------------------------------------
+
+
+def test_configured_addresses_are_dialled_at_once_and_counted_as_under_way() -> None:
+    peers = make(ConfiguredPeer((LOW_AT,)), ConfiguredPeer((HIGH_AT,)))
+    assert peers.next_deadline() == 0.0
+    assert peers.due_dials(0.0) == [LOW_AT, HIGH_AT]
+    assert peers.due_dials(100.0) == []
+    assert peers.next_deadline() is None
+
+
+def test_a_configured_peer_is_dialled_for_ever_with_a_back_off_that_doubles_to_a_minute_and_is_jittered() -> None:
+    peers = make(ConfiguredPeer((LOW_AT,)))
+    now, waits = 0.0, []
+    for _ in range(3_000):  # two days
+        assert peers.due_dials(now) == [LOW_AT]
+        peers.on_dial_failed(LOW_AT, "connect-timeout", now)
+        due = peers.next_deadline()
+        assert due is not None
+        assert peers.due_dials(due - 0.001) == []
+        waits.append(due - now)
+        now = due
+    assert now > FORGET_AFTER_S
+    for number, base in enumerate([1, 2, 4, 8, 16, 32, 60, 60]):
+        assert base / 2 <= waits[number] <= base
+    assert 30 <= min(waits[10:]) < 32
+    assert 58 < max(waits[10:]) <= 60
+    assert peers.unreached() == [(LOW_AT, "connect-timeout")]
+
+
+def test_the_back_off_is_a_setting() -> None:
+    peers = make(ConfiguredPeer((LOW_AT,)), settings=DialSettings(0.5, 3.0))
+    waits = []
+    for now in range(0, 1000, 100):
+        peers.due_dials(now)
+        peers.on_dial_failed(LOW_AT, "refused", now)
+        waits.append((peers.next_deadline() or 0) - now)
+    assert 0.25 <= waits[0] <= 0.5
+    assert max(waits) <= 3.0
+
+
+def test_success_starts_the_back_off_anew_and_a_lost_link_is_dialled_again_within_it() -> None:
+    peers = make(ConfiguredPeer((LOW_AT,)))
+    for now in (0.0, 100.0, 200.0):
+        peers.due_dials(now)
+        peers.on_dial_failed(LOW_AT, "refused", now)
+    peers.due_dials(300.0)
+    assert peers.on_link_up(link_up(1), 300.0, 300_000) is None
+    assert (peers.due_dials(10_000.0), peers.next_deadline()) == ([], None)
+    assert peers.unreached() == []
+    lost = peers.on_link_down(1, 400.0, 400_000)
+    assert lost is not None
+    assert (lost.link, lost.since, lost.since_wall_ms) == (None, 400.0, 400_000)
+    due = peers.next_deadline()
+    assert due is not None
+    assert 400.5 <= due <= 401.0
+    assert peers.due_dials(due) == [LOW_AT]
+    peers.on_dial_failed(LOW_AT, "refused", due)
+    assert (peers.next_deadline() or 0) - due <= 1.0
+
+
+def test_only_so_many_dials_are_under_way_at_once() -> None:
+    peers = make(*(ConfiguredPeer((f"n{number}:1",)) for number in range(DIALS_AT_ONCE_MAX + 5)))
+    first = peers.due_dials(0.0)
+    assert len(first) == DIALS_AT_ONCE_MAX
+    assert peers.due_dials(0.0) == []
+    peers.on_dial_failed(first[0], "refused", 0.0)
+    assert peers.due_dials(0.0) == [f"n{DIALS_AT_ONCE_MAX}:1"]
+
+
+def test_a_failure_of_an_address_nobody_knows_changes_nothing() -> None:
+    peers = make()
+    peers.on_dial_failed("nobody:1", "refused", 0.0)
+    assert (peers.next_deadline(), peers.addresses_of(LOW)) == (None, [])
+
+
+# --- pins -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("configured", "fits"),
+    [
+        (ConfiguredPeer((LOW_AT,)), True),
+        (ConfiguredPeer((LOW_AT,), noc="NL"), True),
+        (ConfiguredPeer((LOW_AT,), noc="DE"), False),
+        (ConfiguredPeer((LOW_AT,), device=LOW), True),
+        (ConfiguredPeer((LOW_AT,), device=HIGH), False),
+        (ConfiguredPeer((LOW_AT,), noc="NL", device=HIGH), False),
+        (ConfiguredPeer((HIGH_AT,), device=HIGH), True),  # another address: nothing is configured for this one
+    ],
+)
+def test_who_answers_at_a_configured_address_must_be_whom_it_is_configured_for(
+    configured: ConfiguredPeer, fits: bool
+) -> None:
+    peers = make(configured)
+    assert peers.is_as_configured(link_up(1)) is fits
+    assert peers.is_as_configured(link_up(1, dialed=False))
+
+
+# --- two links to one peer ------------------------------------------------------------------------------------------
+
+
+class Pair:
+    """Two nodes and the links between them; what one closes goes down at the other in time."""
+
+    def __init__(self) -> None:
+        self.ends = {LOW: make(me=LOW), HIGH: make(me=HIGH)}
+        self.open: dict[int, DeviceId] = {}
+        """Link -> who dialled it."""
+        self.closed: set[int] = set()
+
+    def up(self, me: DeviceId, link: int, dialer: DeviceId) -> None:
+        if link in self.closed:
+            return
+        self.open[link] = dialer
+        other = HIGH if me == LOW else LOW
+        event = link_up(link, other, f"{other[:1].decode()}:1", dialed=dialer == me)
+        unwanted = self.ends[me].on_link_up(event, 0.0, 0)
+        if unwanted is not None:
+            self.close(unwanted)
+
+    def close(self, link: int) -> None:
+        del self.open[link]
+        self.closed.add(link)
+        for end in self.ends.values():
+            end.on_link_down(link, 0.0, 0)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([(LOW, 1), (LOW, 2), (HIGH, 1), (HIGH, 2)])))
+def test_two_nodes_that_dial_each_other_keep_the_link_that_the_lower_one_dialled(
+    order: tuple[tuple[DeviceId, int], ...],
+) -> None:
+    pair = Pair()
+    dialers = {1: LOW, 2: HIGH}
+    for me, link in order:
+        pair.up(me, link, dialers[link])
+    kept = {me: end.known[LOW if me == HIGH else HIGH].link for me, end in pair.ends.items()}
+    assert kept == {LOW: 1, HIGH: 1}
+    assert pair.open == {1: LOW}
+
+
+def test_when_one_side_dials_again_the_newer_link_stays() -> None:
+    """It restarted, or its address changed; the old link does not know it is dead yet."""
+    for dialed in (True, False):
+        peers = make()
+        assert peers.on_link_up(link_up(1, dialed=dialed), 1.0, 1_000) is None
+        assert peers.on_link_up(link_up(2, address="new.example:1", dialed=dialed), 5.0, 5_000) == 1
+        peer = peers.known[LOW]
+        assert (peer.link, peer.since, peer.address) == (2, 1.0, "new.example:1")
+        assert peers.on_link_down(1, 6.0, 6_000) is None
+        assert peer.link == 2
+        assert list(peers.by_link) == [2]
+
+
+def test_a_refused_link_s_address_counts_as_reached() -> None:
+    peers = make(ConfiguredPeer((HIGH_AT,)), me=LOW)
+    peers.due_dials(0.0)
+    assert peers.on_link_up(link_up(1, HIGH, HIGH_AT, dialed=True), 0.0, 0) is None
+    assert peers.on_link_up(link_up(2, HIGH, "10.0.0.9:7", dialed=False), 0.0, 0) == 2
+    assert peers.known[HIGH].link == 1
+    peers = make(ConfiguredPeer((LOW_AT,)), me=HIGH)
+    peers.due_dials(0.0)
+    assert peers.on_link_up(link_up(1, LOW, "10.0.0.9:7", dialed=False), 0.0, 0) is None
+    assert peers.on_link_up(link_up(2, LOW, LOW_AT, dialed=True), 0.0, 0) == 2
+    assert peers.due_dials(100.0) == []
+    assert peers.addresses_of(LOW) == [LOW_AT, "10.0.0.9:7"]
+
+
+def test_two_links_that_come_up_in_different_orders_at_both_ends_do_not_cost_both() -> None:
+    """One side dialled twice: each end may see another link as the newer one."""
+    pair = Pair()
+    pair.up(LOW, 1, LOW)
+    pair.up(LOW, 2, LOW)
+    pair.up(HIGH, 2, LOW)
+    assert pair.open == {2: LOW}
+
+
+# --- addresses of strangers -----------------------------------------------------------------------------------------
+
+
+def test_a_learned_address_is_dialled_at_once_and_for_a_day_of_failures() -> None:
+    peers = make()
+    assert peers.learn(LOW_AT, LOW, 10.0)
+    assert not peers.learn(LOW_AT, LOW, 10.0)
+    now, tries = 10.0, 0
+    while (due := peers.next_deadline()) is not None:
+        now = max(now, due)
+        assert peers.due_dials(now) == [LOW_AT]
+        peers.on_dial_failed(LOW_AT, "connect-timeout", now)
+        tries += 1
+    assert FORGET_AFTER_S < now - 10.0 < FORGET_AFTER_S + 120
+    assert tries > 1_000
+    assert peers.learn(LOW_AT, LOW, now)
+
+
+def test_an_address_that_links_now_and_then_is_not_forgotten() -> None:
+    peers = make()
+    peers.learn(LOW_AT, LOW, 0.0)
+    for day in range(5):
+        now = day * FORGET_AFTER_S * 0.9
+        peers.due_dials(now)
+        peers.on_link_up(link_up(day), now, 0)
+        peers.on_link_down(day, now + 1, 0)
+        peers.due_dials(now + 2)
+        peers.on_dial_failed(LOW_AT, "connect-timeout", now + 2)
+    assert peers.addresses_of(LOW) == [LOW_AT]
+
+
+def test_addresses_of_this_node_and_of_linked_peers_are_not_dialled() -> None:
+    peers = make()
+    assert not peers.learn("me.example:1", ME, 0.0)
+    peers.on_link_up(link_up(1), 0.0, 0)
+    peers.learn("second.example:1", LOW, 0.0)
+    assert peers.due_dials(0.0) == []
+    assert peers.next_deadline() is None
+    peers.on_link_down(1, 5.0, 0)
+    assert peers.due_dials(6.0) == ["second.example:1"]
+    assert peers.is_dialing(LOW)
+    assert not peers.is_dialing(HIGH)
+
+
+def test_what_strangers_say_is_bounded_for_each_device_and_in_all() -> None:
+    peers = make(ConfiguredPeer((LOW_AT,)))
+    kept = [peers.learn(f"x{number}:1", HIGH, 0.0) for number in range(10)]
+    assert kept.count(True) == LEARNED_PER_DEVICE_MAX
+    for number in range(LEARNED_MAX + 10):
+        peers.learn(f"y{number}:1", DeviceId(number.to_bytes(32, "big")), 0.0)
+    for number in range(10):
+        peers.learn(f"z{number}:1", None, 0.0)
+    assert len(peers._targets) == LEARNED_MAX + 1
+    assert peers.due_dials(0.0)[0] == LOW_AT
+
+
+def test_peers_that_this_node_dialled_are_told_to_others() -> None:
+    peers = make()
+    peers.on_link_up(link_up(0, HIGH, HIGH_AT), 0.0, 0)
+    peers.on_link_up(link_up(1, LOW, LOW_AT), 0.0, 0)
+    peers.on_link_up(link_up(2, DeviceId(b"C" * 32), "1.2.3.4:5", dialed=False), 0.0, 0)
+    assert peers.reachable() == [(LOW, LOW_AT), (HIGH, HIGH_AT)]
+    peers.on_link_down(1, 1.0, 0)
+    assert peers.reachable() == [(HIGH, HIGH_AT)]
+
+
+# --- laws -----------------------------------------------------------------------------------------------------------
+
+actions = st.lists(
+    st.tuples(
+        st.sampled_from(["up-dialed", "up-accepted", "down", "fail", "learn", "time"]),
+        st.integers(0, 3),
+        st.integers(0, 5),
+    ),
+    max_size=30,
+)
+
+
+@given(actions)
+@search(100)
+def test_whatever_happens_every_configured_peer_is_linked_dialled_or_due(script: list[tuple[str, int, int]]) -> None:
+    devices = [DeviceId(bytes([66 + number]) * 32) for number in range(4)]
+    addresses = [f"p{number}:1" for number in range(4)]
+    peers = make(*(ConfiguredPeer((address,)) for address in addresses))
+    now, links = 0.0, itertools.count()
+    for what, number, amount in script:
+        device, address = devices[number], addresses[number]
+        if what == "up-dialed":
+            peers.on_link_up(link_up(next(links), device, address), now, 0)
+        elif what == "up-accepted":
+            peers.on_link_up(link_up(next(links), device, f"x{amount}:1", dialed=False), now, 0)
+        elif what == "down" and peers.by_link:
+            peers.on_link_down(sorted(peers.by_link)[amount % len(peers.by_link)], now, 0)
+        elif what == "fail":
+            peers.on_dial_failed(address, "refused", now)
+        elif what == "learn":
+            peers.learn(f"l{amount}:1", device, now)
+        else:
+            now += amount * 10
+            peers.due_dials(now)
+        for known in peers.known.values():
+            assert known.link is None or peers.by_link[known.link] is known
+        for configured in addresses:
+            target = peers._targets[configured]
+            peer = peers.known.get(target.device) if target.device else None
+            assert target.dialing or (peer and peer.link is not None) or target.next_dial_at <= now + 60
