@@ -25,8 +25,7 @@ batch) needs 8; see protocol/limits.md."""
 ITEMS_MAX = 65_536
 """Data items in one message. Bounds the memory a small message can unfold into (a list of one-byte items)."""
 
-_UINT_ARGUMENT_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
-_UINT_ARGUMENT_MIN = {24: 24, 25: 1 << 8, 26: 1 << 16, 27: 1 << 32}
+_ARGUMENT_BYTES = {25: 2, 26: 4, 27: 8}
 
 
 def encode(value: Any) -> bytes:
@@ -57,81 +56,99 @@ def _refuse(code: str, reason: str) -> UntrustedInputError:
 def _scan(data: bytes) -> int:
     """Checks one value that starts at offset 0 and returns the offset behind it.
 
-    An explicit stack in place of recursion: each frame is [items left, is a map, key span or None].
+    An explicit stack in place of recursion, and everything in local names: this runs for every entry of a catch-up.
+    ``promised`` counts the data items that heads seen so far announced, so a huge message is refused at its head.
+    ``left`` counts the items still missing from the innermost container, ``key`` is the encoding of the last key when
+    that container is a map (``b""`` before the first) and None when it is an array; the stack keeps both of the others.
     """
     size = len(data)
     position = 0
-    items = 0
-    stack: list[list[Any]] = []
+    promised = 1
+    left = 1
+    key: bytes | None = None
+    stack: list[tuple[int, bytes | None]] = []
     while True:
-        items += 1
-        if items > ITEMS_MAX:
-            raise _refuse("cbor-too-many-items", f"more than {ITEMS_MAX} data items")
-        start = position
         if position >= size:
             raise _refuse("cbor-truncated", "the value ends early")
+        start = position
         head = data[position]
-        major, info = head >> 5, head & 31
+        major = head >> 5
+        argument = head & 31
         position += 1
-        argument = info
-        if major == 7:
-            if info not in (20, 21, 22):
-                raise _refuse("cbor-forbidden-type", "floats, undefined and simple values are not used")
-        elif info > 23:
-            argument, position = _read_argument(data, position, info)
-        if major == 6:
-            raise _refuse("cbor-forbidden-type", "tags are not used")
-        opened = 0
-        if major in (2, 3):
-            if argument > size - position:
+        if argument > 23 and major != 7:
+            argument, position = _read_argument(data, position, argument)
+        if 2 <= major <= 3:
+            position += argument
+            if position > size:
                 raise _refuse("cbor-truncated", "a string is longer than the message")
             if major == 3:
-                _check_utf8(data, position, argument)
-            position += argument
-        elif major in (4, 5):
-            opened = argument if major == 4 else 2 * argument
-            if opened > size - position:
+                _check_utf8(data[position - argument : position])
+        elif major > 5:
+            _check_simple(major, argument)
+        if key is not None and not left & 1:
+            key = _next_key(key, data[start:position], major)
+        left -= 1
+        if 4 <= major <= 5:
+            missing = argument if major == 4 else 2 * argument
+            promised += missing
+            if promised > ITEMS_MAX:
+                raise _refuse("cbor-too-many-items", f"more than {ITEMS_MAX} data items")
+            if missing > size - position:
                 raise _refuse("cbor-truncated", "an array or map has more items than the message has bytes")
-            if len(stack) + 1 > DEPTH_MAX:
+            if len(stack) >= DEPTH_MAX:
                 raise _refuse("cbor-too-deep", f"nested deeper than {DEPTH_MAX}")
-        if stack and stack[-1][1] and stack[-1][0] % 2 == 0:
-            _check_key(stack[-1], data, start, position, major)
-        if opened:
-            stack.append([opened, major == 5, None])
-            continue
-        while stack:
-            stack[-1][0] -= 1
-            if stack[-1][0]:
-                break
-            stack.pop()
-        if not stack:
-            return position
+            if missing:
+                stack.append((left, key))
+                left = missing
+                key = b"" if major == 5 else None
+                continue
+        while not left:
+            if not stack:
+                return position
+            left, key = stack.pop()
 
 
 def _read_argument(data: bytes, position: int, info: int) -> tuple[int, int]:
-    width = _UINT_ARGUMENT_BYTES.get(info)
+    """(argument, offset behind it) of a head whose argument does not fit into its first byte."""
+    if info == 24:
+        if position < len(data):
+            argument = data[position]
+            if argument > 23:
+                return argument, position + 1
+            raise _refuse("cbor-not-canonical", "an integer or length is not in its shortest form")
+        raise _refuse("cbor-truncated", "the value ends early")
+    width = _ARGUMENT_BYTES.get(info)
     if width is None:
         raise _refuse("cbor-forbidden-type", "indefinite lengths and reserved values are not used")
-    if position + width > len(data):
+    end = position + width
+    if end > len(data):
         raise _refuse("cbor-truncated", "the value ends early")
-    argument = int.from_bytes(data[position : position + width], "big")
-    if argument < _UINT_ARGUMENT_MIN[info]:
+    argument = int.from_bytes(data[position:end], "big")
+    if not argument >> (4 * width):
         raise _refuse("cbor-not-canonical", "an integer or length is not in its shortest form")
-    return argument, position + width
+    return argument, end
 
 
-def _check_utf8(data: bytes, position: int, length: int) -> None:
+def _check_simple(major: int, argument: int) -> None:
+    if major == 6:
+        raise _refuse("cbor-forbidden-type", "tags are not used")
+    if argument not in (20, 21, 22):
+        raise _refuse("cbor-forbidden-type", "floats, undefined and simple values are not used")
+
+
+def _check_utf8(text: bytes) -> None:
+    if text.isascii():
+        return
     try:
-        data[position : position + length].decode("utf-8")
+        text.decode("utf-8")
     except UnicodeDecodeError:
         raise _refuse("cbor-bad-utf8", "a text string is not UTF-8") from None
 
 
-def _check_key(frame: list[Any], data: bytes, start: int, end: int, major: int) -> None:
+def _next_key(before: bytes, key: bytes, major: int) -> bytes:
     """Keys are integers or text and strictly ascend: the shorter encoding first, then bytewise."""
     if major not in (0, 1, 3):
         raise _refuse("cbor-forbidden-type", "map keys are integers or text")
-    key = data[start:end]
-    if frame[2] is not None and (len(key), key) <= (len(frame[2]), frame[2]):
+    if len(key) < len(before) or (len(key) == len(before) and key <= before):
         raise _refuse("cbor-not-canonical", "map keys are duplicate or out of order")
-    frame[2] = key
+    return key
