@@ -24,6 +24,8 @@ LEARNED_MAX = 1_024
 """Learned and found addresses in all: 30 nodes with a few addresses each, and room for junk from a hostile peer."""
 LEARNED_PER_DEVICE_MAX = 4
 FORGET_AFTER_S = 24 * 3600.0
+FORGET_FOUND_AFTER_S = 30 * 60.0
+"""The same for what discovery found and nobody proved: announcements repeat, so a flood of them soon makes room."""
 DIALS_AT_ONCE_MAX = 16
 """Dials under way: a list of dead addresses must not hold up a live one."""
 
@@ -147,7 +149,8 @@ class Peers:
         target.last_code = code
         if target.failing_since is None:
             target.failing_since = now
-        if target.configured is None and now - target.failing_since > FORGET_AFTER_S:
+        patience_s = FORGET_AFTER_S if target.device is not None else FORGET_FOUND_AFTER_S
+        if target.configured is None and now - target.failing_since > patience_s:
             del self._targets[address]
             return
         doubled = max(self._settings.redial_min_s, 2 * target.back_off_s)

@@ -18,6 +18,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import trio
@@ -123,14 +124,16 @@ def _group_id(name: str) -> int | None:
 
 
 async def _with_disk(config: Config, identity: Identity, store: SqliteLogStore) -> None:
-    with DiskThread() as disk:
-        await _serve(config, identity, store, disk)
+    # Received from here on: whoever stops a node that is still starting gets a clean stop too.
+    with DiskThread() as disk, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        await _serve(config, identity, store, disk, signals)
 
 
-async def _serve(config: Config, identity: Identity, store: SqliteLogStore, disk: DiskThread) -> None:
+async def _serve(
+    config: Config, identity: Identity, store: SqliteLogStore, disk: DiskThread, signals: AsyncIterator[int]
+) -> None:
     relay = config.node.relay and identity.certificate.relay
-    # SystemRandom seeds; the choices themselves (back-off, jitter) need no secrecy.
-    rng = random.Random(os.urandom(16))  # noqa: S311
+    rng = random.Random(os.urandom(16))  # noqa: S311  back-off and jitter need no secrecy
     settings = _node_settings(config, relay)
     links = _links(config, identity, relay, rng)
     report = Reporter(trio.current_time)
@@ -145,28 +148,25 @@ async def _serve(config: Config, identity: Identity, store: SqliteLogStore, disk
     for notice in store.notices():
         loop.note_degraded(notice)
     server = ApiServer(Service(loop, store, links, _clock), ApiLimits(), loop.count_refusal)
-    # Received from here on: whoever stops a node that is still starting gets a clean stop too.
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        listeners = open_listeners(_api_settings(config))
-        async with trio.open_nursery() as nursery:
-            address = await _start_links(nursery, links, loop, listeners)
-            await nursery.start(loop.run)
-            nursery.start_soon(look_after, loop, store, links, identity.certificate, time.time, report)
-            served = trio.Event()
-            nursery.start_soon(_serve_api, server, listeners, served)
-            if config.discovery.mdns:
-                nursery.start_soon(_discover, config, identity, address, loop, rng)
-            certificate = identity.certificate
-            say("serving", f"{certificate.noc}/{certificate.name} {__version__} on {address}, API {config.socket}")
-            async for _ in signals:
-                break
-            say("stopping", "asked to stop")
-            with trio.move_on_after(STOP_GRACE_S) as grace:
-                server.stop()
-                loop.stop()
-                await loop.stopped.wait()
-                await served.wait()
-            nursery.cancel_scope.cancel()
+    listeners = open_listeners(_api_settings(config))
+    async with trio.open_nursery() as nursery:
+        address = await _start_links(nursery, links, loop, listeners)
+        await nursery.start(loop.run)
+        nursery.start_soon(look_after, loop, store, links, identity.certificate, time.time, report)
+        served = trio.Event()
+        nursery.start_soon(_serve_api, server, listeners, served)
+        if config.discovery.mdns:
+            nursery.start_soon(_discover, config, identity, address, loop, rng)
+        certificate = identity.certificate
+        say("serving", f"{certificate.noc}/{certificate.name} {__version__} on {address}, API {config.socket}")
+        await anext(signals)
+        say("stopping", "asked to stop")
+        with trio.move_on_after(STOP_GRACE_S) as grace:
+            server.stop()
+            loop.stop()
+            await loop.stopped.wait()
+            await served.wait()
+        nursery.cancel_scope.cancel()
     if grace.cancelled_caught:
         say("stop-cut-short", f"not everybody was answered within {STOP_GRACE_S:g} s", logging.WARNING)
     say("stopped", "everything acknowledged is durable")

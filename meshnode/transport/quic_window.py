@@ -76,7 +76,8 @@ class BoundedConnection(QuicConnection):
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
-        self._logger = self._loss._logger = _SILENT  # type: ignore[assignment]
+        # aioquic types them as its own adapter; a silent one has the same methods.
+        self._logger = self._loss._logger = _SILENT  # type: ignore[assignment]  # see the line above
         # Only the dialler opens streams, one before it is proven, and never unidirectional ones.
         streams_max = 0 if configuration.is_client else 1
         for limit, value in ((self._local_max_streams_bidi, streams_max), (self._local_max_streams_uni, 0)):
