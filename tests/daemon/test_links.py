@@ -40,7 +40,7 @@ async def test_when_the_transport_fails_the_local_service_goes_on_and_the_links_
 ) -> None:
     network = make_network()
     made: list[Breakable] = []
-    be = Daemon(network, "BE", ("NL",), make_transport=breakable(made))  # type: ignore[arg-type]
+    be = Daemon(network, "BE", ("NL",), make_transport=breakable(made))
     nl = Daemon(network, "NL", ("BE",))
     async with running(be, nl):
         await until(lambda: be.knows("NL") and nl.knows("BE"))
@@ -62,7 +62,7 @@ async def test_a_transport_that_fails_again_and_again_is_made_anew_at_growing_in
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     made: list[Breakable] = []
-    be = Daemon(make_network(), "BE", make_transport=breakable(made))  # type: ignore[arg-type]
+    be = Daemon(make_network(), "BE", make_transport=breakable(made))
     async with running(be):
         incident = await be.open()
         starts: list[float] = []
@@ -81,7 +81,7 @@ async def test_numbers_of_links_are_not_used_twice_and_orders_for_old_links_go_n
 ) -> None:
     network = make_network()
     made: list[Breakable] = []
-    be = Daemon(network, "BE", ("NL",), make_transport=breakable(made))  # type: ignore[arg-type]
+    be = Daemon(network, "BE", ("NL",), make_transport=breakable(made))
     nl = Daemon(network, "NL")
     async with running(be, nl):
         await until(lambda: be.is_linked("NL"))
@@ -103,7 +103,7 @@ async def test_a_dial_under_way_when_the_transport_fails_is_tried_again(
 ) -> None:
     network = make_network()
     made: list[Breakable] = []
-    be = Daemon(network, "BE", ("NL",), make_transport=breakable(made))  # type: ignore[arg-type]
+    be = Daemon(network, "BE", ("NL",), make_transport=breakable(made))
     nl = Daemon(network, "NL")
     async with running(be):
         await trio.sleep(1.0)  # it dials somebody who is not there yet

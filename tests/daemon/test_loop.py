@@ -220,7 +220,7 @@ async def test_a_disk_too_full_to_tidy_goes_on_committing(autojump_clock: trio.t
         if fault is not None:
             raise fault
 
-    be.store.tidy_due, be.store.tidy = lambda: True, tidy  # type: ignore[method-assign]
+    be.store.tidy_due, be.store.tidy = lambda: True, tidy
     async with running(be):
         incident = await be.open()
         await be.log(incident, "goes on")
@@ -239,7 +239,7 @@ async def test_a_disk_that_breaks_while_tidying_only_reads_from_then_on(
             be.store._failed = breaks[0]
             raise breaks[0]
 
-    be.store.tidy_due, be.store.tidy = lambda: True, tidy  # type: ignore[method-assign]
+    be.store.tidy_due, be.store.tidy = lambda: True, tidy
     async with running(be):
         incident = await be.open()
         await trio.sleep(1.0)
@@ -368,7 +368,7 @@ async def test_an_exception_nobody_foresaw_ends_the_loop_and_leaves_nobody_waiti
     with pytest.raises(BaseExceptionGroup) as raised:  # noqa: PT012 - where in it the exception comes out is not told
         async with running(be):
             incident = await be.open()
-            be.loop.node.step = broken  # type: ignore[method-assign,assignment]
+            be.loop.node.step = broken
             await client()
     assert raised.value.split(ZeroDivisionError)[1] is None
     assert waiting.is_set()

@@ -77,13 +77,13 @@ class RottingStore:
     def scrub(self, start: ScrubPosition, limit: int) -> Scrubbed:
         if self.unreadable:
             raise LocalFaultError("store-damaged", "the file cannot be read", "restore it")
-        first = 0 if start.after is None else int.from_bytes(bytes(start.after), "big")  # type: ignore[arg-type]
+        first = 0 if start.after is None else int.from_bytes(bytes(start.after), "big")
         looked = range(first, min(first + limit, self.rows))
         found = self.rotten & set(looked)
         self.rotten -= found
         self.damage += len(found)
         self.slices.append((trio.current_time(), len(looked)))
-        following = SCRUB_START if looked.stop == self.rows else ScrubPosition(0, tuple(looked.stop.to_bytes(4, "big")))  # type: ignore[arg-type]
+        following = SCRUB_START if looked.stop == self.rows else ScrubPosition(0, tuple(looked.stop.to_bytes(4, "big")))
         return Scrubbed(following, len(looked), len(found))
 
 
@@ -93,7 +93,7 @@ async def test_every_row_is_looked_at_slice_by_slice_and_then_from_the_start_aga
     be = Daemon(make_network(), "BE")
     rotting = RottingStore(5 * SCRUB_ROWS + 1)
     rotting.rotten = {3 * SCRUB_ROWS}
-    be.store.scrub, be.store.damaged = rotting.scrub, lambda: rotting.damage  # type: ignore[method-assign]
+    be.store.scrub, be.store.damaged = rotting.scrub, lambda: rotting.damage
     async with running(be):
         await trio.sleep(3.5 * SCRUB_INTERVAL_S)
         assert "store-row-damaged" not in be.reported
@@ -109,7 +109,7 @@ async def test_a_store_that_cannot_be_scrubbed_is_shown_and_does_not_end_the_dae
     be = Daemon(make_network(), "BE")
     rotting = RottingStore(10)
     rotting.unreadable = True
-    be.store.scrub = rotting.scrub  # type: ignore[method-assign]
+    be.store.scrub = rotting.scrub
     async with running(be):
         await trio.sleep(10 * SCRUB_INTERVAL_S)
         assert be.degraded == ["store-damaged"]
