@@ -12,24 +12,26 @@ offered what:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from meshnode.core import wire
 from meshnode.core.events import Now
 from meshnode.core.gossip import Gossip
 from meshnode.core.holdings import Fit, Holdings
-from meshnode.core.ids import DeviceId, IncidentId, LogId
+from meshnode.core.ids import DeviceId, IncidentId, KeyId, LogId
 from meshnode.core.incidents import Incidents
 from meshnode.core.log import LogStore
 from meshnode.core.outbox import Outbox
 from meshnode.core.peers import Peers
 from meshnode.core.picture import Picture
 from meshnode.core.sync import Sync
-from meshnode.errors import LocalFaultError
+from meshnode.errors import LocalFaultError, UntrustedInputError
 
 PACKAGES_INTERVAL_S = 600.0
 """How often a node that is no relay asks one neighbour again whether an incident is for it."""
+INTEREST_MAX = 65_536
+"""Incidents remembered per link, of those the peer showed that it holds and those it was asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,6 @@ class Exchange:
         self._picture = Picture()
         self._interest: dict[int, set[IncidentId]] = {}
         """Per link, incidents the peer showed that it holds."""
-
         self._asked: dict[int, dict[IncidentId, float]] = {}
         """Per link, incidents whose packages were asked for, and when to ask again."""
 
@@ -120,7 +121,7 @@ class Exchange:
 
     def on_incidents(self, link: int, message: wire.Incidents, now: Now) -> None:
         for incident, digest in message.digests:
-            self._interest[link].add(incident)
+            self._note_interest(link, incident)
             if not self._takes(incident):
                 self._ask_for_packages(link, incident, now)
             elif not self._holdings.holds(incident) or self._holdings.incident_digest(incident) != digest:
@@ -143,7 +144,7 @@ class Exchange:
         if not self._takes(message.incident):
             self._ask_for_packages(link, message.incident, now)
             return
-        self._interest[link].add(message.incident)
+        self._note_interest(link, message.incident)
         for log, height in message.heights:
             self._on_told(link, message.incident, log, height)
         if message.last and not message.answer:
@@ -161,7 +162,7 @@ class Exchange:
             self._outbox.send(link, want)
 
     def on_want(self, link: int, message: wire.Want, now: Now) -> None:
-        self._interest[link].add(message.incident)
+        self._note_interest(link, message.incident)
         try:
             answer = self._holdings.serve(self._store, message)
         except LocalFaultError as error:
@@ -176,18 +177,26 @@ class Exchange:
     # --- entries --------------------------------------------------------------------------------------------------
 
     def on_run(self, link: int, message: wire.Run, now: Now) -> None:
-        """Entries by push or as an answer. Raises UntrustedInputError ``bad-signature`` or ``log-forked``."""
+        """Entries by push or as an answer. Raises UntrustedInputError ``bad-signature``."""
         incident, log = message.incident, message.log
         size_bytes = sum(len(row[1]) + len(row[2] or b"") for row in message.rows)
         asked = self._sync.on_answer(link, incident, log, message.first, len(message.rows), size_bytes)
-        if not self._takes(incident) and not self._is_invitation(message):
+        if not self._takes(incident) and not self._is_invitation(link, message):
             self._ask_for_packages(link, incident, now)
             return
         if not self._has_room(link, incident, size_bytes):
             self._sync.give_up(link, incident, log)
             return
-        self._interest[link].add(incident)
-        taken = self._holdings.take_untrusted(message)
+        self._note_interest(link, incident)
+        try:
+            taken = self._holdings.take_untrusted(message)
+        except UntrustedInputError as error:
+            if error.code != "log-forked":
+                raise
+            # The log's writer is at fault. The peer may hold the other branch in good faith, and keeps its link.
+            self._report_refusal(link, error)
+            self._sync.give_up(link, incident, log)
+            return
         self._on_told(link, incident, log, message.last)
         if taken.fit is Fit.KNOWN and not asked and self._gossip.on_duplicate(link, log):
             self._outbox.send(link, wire.Prune(incident, log))
@@ -221,7 +230,7 @@ class Exchange:
 
     def on_announce(self, link: int, message: wire.Announce, now: Now) -> None:
         for incident, log, height in message.heights:
-            self._interest[link].add(incident)
+            self._note_interest(link, incident)
             if self._takes(incident):
                 # Not a reason to ask at once: the push is usually on its way. Gossip waits a moment, then grafts.
                 self._picture.on_told(self._device(link), incident, log, height)
@@ -239,14 +248,26 @@ class Exchange:
 
     # --- invitations ----------------------------------------------------------------------------------------------
 
-    def _is_invitation(self, run: wire.Run) -> bool:
+    def _is_invitation(self, link: int, run: wire.Run) -> bool:
         packages = [(run.key_ids[index], package) for index, _, package in run.rows if package is not None]
-        return self._incidents.try_packages(run.incident, packages)
+        return self._try_packages(link, run.incident, packages)
+
+    def _try_packages(self, link: int, incident: IncidentId, packages: Sequence[tuple[KeyId, bytes]]) -> bool:
+        """True when one is for this node. What is wrong with one is not the fault of the relay that passes it on."""
+        for key_id, package in packages:
+            try:
+                if self._incidents.try_package(incident, key_id, package):
+                    return True
+            except UntrustedInputError as error:
+                self._report_refusal(link, error)
+        return False
 
     def _ask_for_packages(self, link: int, incident: IncidentId, now: Now) -> None:
         """Once in a while per link: new packages are shown by the relay as they come."""
         asked = self._asked.setdefault(link, {})
         if now.monotonic_s >= asked.get(incident, now.monotonic_s):
+            if len(asked) >= INTEREST_MAX:
+                asked.clear()
             asked[incident] = now.monotonic_s + PACKAGES_INTERVAL_S
             self._outbox.send(link, wire.PackagesWant(incident))
 
@@ -267,15 +288,19 @@ class Exchange:
             self._outbox.send(link, wire.Packages(message.incident, tuple(packages)), bulk=True)
 
     def on_packages(self, link: int, message: wire.Packages) -> None:
-        """Whoever can open one is a member, and asks for the incident. Raises UntrustedInputError ``package-*``."""
-        if not self._takes(message.incident) and self._incidents.try_packages(message.incident, message.packages):
-            self._interest[link].add(message.incident)
+        """Whoever can open one is a member, and asks for the incident."""
+        if not self._takes(message.incident) and self._try_packages(link, message.incident, message.packages):
+            self._note_interest(link, message.incident)
             self._send_heights(link, message.incident, answer=False)
 
     # --- who is offered what --------------------------------------------------------------------------------------
 
     def _takes(self, incident: IncidentId) -> bool:
         return self._relay.enabled or self._incidents.is_member(incident)
+
+    def _note_interest(self, link: int, incident: IncidentId) -> None:
+        if len(self._interest[link]) < INTEREST_MAX:
+            self._interest[link].add(incident)
 
     def _offers(self, link: int, incident: IncidentId) -> bool:
         """May this peer be sent entries: it showed that it holds the incident, or it is for it anyway."""
@@ -303,9 +328,14 @@ class Exchange:
             and total + size_bytes <= self._relay.total_bytes_max
         ):
             return True
-        self._peers.by_link[link].last_refusal = "relay-quota"
-        self._outbox.report("relay-quota", f"no room for more of incident {incident.hex()[:8]}", link)
+        full = f"no room for more of incident {incident.hex()[:8]}"
+        self._report_refusal(link, UntrustedInputError("relay-quota", full))
         return False
+
+    def _report_refusal(self, link: int, error: UntrustedInputError) -> None:
+        """Counted and shown; the link stays."""
+        self._peers.by_link[link].last_refusal = error.code
+        self._outbox.report(error.code, error.reason, link)
 
     def _device(self, link: int) -> DeviceId:
         return self._peers.by_link[link].identity.device

@@ -182,17 +182,16 @@ class Incidents:
         replica = self.replicas.get(incident)
         return replica is not None and bool(replica.keys)
 
-    def try_packages(self, incident: IncidentId, packages: Sequence[tuple[KeyId, bytes]]) -> bool:
-        """Tries to open packages of an incident that is not stored here. True when one is for this node.
+    def try_package(self, incident: IncidentId, key_id: KeyId, package: bytes) -> bool:
+        """Tries to open a package of an incident that is not stored here. True when it is for this node.
 
-        Raises UntrustedInputError ``package-*``.
+        Raises UntrustedInputError ``package-*`` or ``cbor-*``.
         """
-        for key_id, package in packages:
-            key = epochs.open_package_untrusted(package, incident, key_id, self._ring.secrets(), self._sealer)
-            if key is not None:
-                self._replica(incident).learn_key(key_id, key)
-                return True
-        return False
+        key = epochs.open_package_untrusted(package, incident, key_id, self._ring.secrets(), self._sealer)
+        if key is None:
+            return False
+        self._replica(incident).learn_key(key_id, key)
+        return True
 
     def packages(self, incident: IncidentId) -> list[tuple[KeyId, bytes]]:
         """The packages stored last, as many as one message carries, for a peer that asks whether it is a member."""

@@ -22,6 +22,8 @@ from meshnode.errors import UntrustedInputError
 
 RING_NAMESPACE = "prekey-ring"
 ROSTER_NAMESPACE = "roster"
+KEPT_BY_HONEST_PEERS = frozenset({"roster-full", "prekey-version", "certificate-version"})
+"""Why a record is not taken that a peer may pass on in good faith: to lose the link for it would be a partition."""
 CHECK_INTERVAL_S = 600.0
 """How often the node looks whether its prekey is due: small beside the 24 hours of its life."""
 
@@ -79,9 +81,18 @@ class Rollcall:
             self._outbox.send(link, wire.RosterRecords(records), bulk=True)
 
     def on_records(self, link: int, message: wire.RosterRecords, links: list[int], now: Now) -> None:
-        """Takes in newer records and pushes them on to the other ``links``."""
+        """Takes in newer records and pushes them on to the other ``links``.
+
+        Raises UntrustedInputError for what no honest peer would have kept.
+        """
         for bundle, record in message.records:
-            device = self.roster.accept_untrusted(bundle, record)
+            try:
+                device = self.roster.accept_untrusted(bundle, record)
+            except UntrustedInputError as error:
+                if error.code not in KEPT_BY_HONEST_PEERS:
+                    raise
+                self._outbox.report(error.code, error.reason, link)
+                continue
             if device is None:
                 continue
             self._keep(device)

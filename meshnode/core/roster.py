@@ -75,11 +75,15 @@ class Roster:
         return [(device, self._devices[device].prekey.serial) for device in sorted(self._devices)]
 
     def newer_than_mine(self, serials: tuple[tuple[DeviceId, int], ...]) -> list[DeviceId]:
-        """Devices whose record the other side holds in a newer version than this roster."""
+        """Devices whose record the other side holds in a newer version than this roster, and for which it has room."""
         newer = []
+        room = DEVICES_MAX - len(self._devices)
         for device, serial in serials:
             known = self._devices.get(device)
-            if known is None or known.prekey.serial < serial:
+            if known is None and room > 0:
+                room -= 1
+                newer.append(device)
+            elif known is not None and known.prekey.serial < serial:
                 newer.append(device)
         return newer
 
