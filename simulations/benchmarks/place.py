@@ -131,17 +131,27 @@ class Place:
                 time.sleep(POLL_S)
 
 
-def wait_journal(node: Node, journal: int, poll_s: float = POLL_S) -> float:
-    """Waits until so many entries are merged and durable at a node; the monotonic time at which that was seen.
+@dataclass(frozen=True, slots=True)
+class Waited:
+    at_s: float
+    """Monotonic time at which everything was seen to be there."""
+    slowest_answer_s: float
+    """Of the questions asked meanwhile: how long the daemon had no time for a local application."""
+
+
+def wait_journal(node: Node, journal: int, poll_s: float = POLL_S) -> Waited:
+    """Waits until so many entries are merged and durable at a node.
 
     Raises MeshError when nothing was merged for ``STANDSTILL_S``, however long the whole takes.
     """
-    with node.client() as client:
-        held, moved_at = -1, time.monotonic()
+    with node.client(timeout_s=STANDSTILL_S) as client:
+        held, moved_at, slowest_s = -1, time.monotonic(), 0.0
         while True:
+            asked_at = time.monotonic()
             before, held, now = held, client.node().journal, time.monotonic()
+            slowest_s = max(slowest_s, now - asked_at)
             if held >= journal:
-                return now
+                return Waited(now, slowest_s)
             if held != before:
                 moved_at = now
             elif now - moved_at > STANDSTILL_S:

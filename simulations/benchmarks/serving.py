@@ -33,7 +33,7 @@ def _write_once(nodes: list[Node], incident: str, clients: int, seconds: float, 
     end = time.monotonic()
     with nodes[0].client() as client:
         journal = client.node().journal
-    behind_s = max(wait_journal(node, journal) for node in nodes[1:]) - end
+    behind_s = max(wait_journal(node, journal).at_s for node in nodes[1:]) - end
     cpu = [machine.cpu_s(node.pid) - before for node, before in zip(nodes, used, strict=True)]
     per_write_ms = [1e3 * spent / wrote.acknowledged for spent in cpu]
     name = f"write, {clients} clients, {len(nodes) - 1} peers"

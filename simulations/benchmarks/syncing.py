@@ -86,7 +86,8 @@ def _catch_up_once(place: Place, stocked: Stocked) -> list[Measurement]:
         journal = _start_holder(stocked.mesh, holder)
         stocked.mesh.start(newcomer)
         begin, cpu_begin = time.monotonic(), [machine.cpu_s(node.pid) for node in (newcomer, holder)]
-        seconds = wait_journal(newcomer, journal, PROGRESS_POLL_S) - begin
+        waited = wait_journal(newcomer, journal, PROGRESS_POLL_S)
+        seconds = waited.at_s - begin
         cpu = [machine.cpu_s(node.pid) - used for node, used in zip((newcomer, holder), cpu_begin, strict=True)]
         peaks = [machine.peak_memory_mib(node.pid) for node in (newcomer, holder)]
     finally:
@@ -107,6 +108,7 @@ def _catch_up_once(place: Place, stocked: Stocked) -> list[Measurement]:
         ),
         Measurement(f"{name}, peak memory of the newcomer", peaks[0], "MiB", Aim(200) if full else None),
         Measurement(f"{name}, peak memory of the holder", peaks[1], "MiB", Aim(200) if full else None),
+        Measurement(f"{name}, slowest answer of the newcomer's API", waited.slowest_answer_s * 1e3, "ms"),
         Measurement(f"{name}, CPU of the newcomer", cpu[0], "s"),
         Measurement(f"{name}, CPU of the holder", cpu[1], "s"),
     ]
@@ -140,7 +142,7 @@ def _through_relay(place: Place, stocked: Stocked, holder_data: Path, member_dat
             journal = _start_holder(mesh, holder)
             mesh.start(member)
             begin = time.monotonic()
-            seconds = wait_journal(member, journal) - begin
+            seconds = wait_journal(member, journal).at_s - begin
             time.sleep(SETTLE_S)
             return totals(), seconds
         finally:
