@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cddl_verifier import Validator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schema_support import takes
 from vector_case import Case, read_cases
 
 from meshnode.core import codec
 
-logging.getLogger("cddl_verifier").setLevel(logging.CRITICAL)  # it logs every refusal, and refusals are wanted here
-SCHEMA = Validator(Path(__file__).parents[2] / "protocol" / "wire.cddl")
 DESCRIBED = [case for case in read_cases() if case.cddl is not None]
 
 WHERE = {
@@ -33,10 +29,6 @@ WHERE = {
     "geometry": ("geometry", "polygon-with-hole"),
 }
 """A valid case of each structure that is mutated below."""
-
-
-def takes(rule: str, data: bytes) -> bool:
-    return bool(SCHEMA.validate(data, root_type=rule).valid)
 
 
 def bytes_of(case: Case) -> bytes:

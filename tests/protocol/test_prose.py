@@ -51,13 +51,14 @@ def test_every_message_has_its_row_and_its_rule():
 
 def test_sections_that_are_cited_exist():
     quoted = set()
-    for source in [*SOURCES.values(), SCHEMA, PROSE]:
+    speaking = [source for path, source in SOURCES.items() if {"core", "transport", "discovery"} & set(path.parts)]
+    for source in [*speaking, SCHEMA, PROSE]:
         for names in re.findall(r"[Ss]ections? ((?:\"[A-Z][^\"]*\"(?:, | and )?)+)", source):
             quoted |= set(re.findall(r"\"([^\"]+)\"", names))
     assert len(quoted) > 10
     assert quoted - set(SECTIONS) == set()
     plain = re.findall(r"[Ss]ections? ([A-Z].{0,40})", PROSE)
-    assert len(plain) > 20
+    assert len(plain) > 10
     assert [text for text in plain if not text.startswith(tuple(SECTIONS))] == []
 
 

@@ -236,7 +236,7 @@ def _bad_operations(book: Book) -> None:
     refuses("operation-bad-dots", "dots-twice", "a dot twice", [5, "persons", person, [DOT, DOT]], matches=True)
     refuses("operation-bad-dots", "dot-position-zero", "positions start at 1", [5, "persons", person, [[DOT[0], 0, 0]]])
     many = [[bytes(LOG), number, 0] for number in range(1, 258)]
-    refuses("operation-bad-dots", "dots-257", "257 dots", [5, "persons", person, many])
+    refuses("operation-bad-dots", "dots-257", "257 dots", [5, "persons", person, many], "delete")
     refuses("operation-bad-value", "value-depth-5", "too deep", [1, "x-a", person, "x-b", [[[[[1]]]]], []])
     refuses(
         "operation-bad-value", "value-key-number", "a map with a number as key", [1, "x-a", person, "x-b", {1: 1}, []]
