@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from meshnode.errors import MeshnodeError
 from simulations.benchmarks import machine, resting, serving, spreading, syncing
 from simulations.benchmarks.figures import Measurement, Row, summarise, table
 from simulations.benchmarks.place import FULL, QUICK, TINY, Place, Sizes
+from simulations.mesh import MeshError
 
 Benchmark = Callable[[Place], Iterator[list[Measurement]]]
 
@@ -32,16 +34,25 @@ BENCHMARKS: dict[str, Benchmark] = {
 BUILD = Path("build")
 
 
-def measure(names: Sequence[str], sizes: Sizes, directory: Path) -> list[Row]:
-    """Runs these benchmarks in a directory, which must be on the disk in question."""
+def measure(names: Sequence[str], sizes: Sizes, directory: Path) -> tuple[list[Row], dict[str, str]]:
+    """Runs these benchmarks in a directory, which must be on the disk in question.
+
+    Returns the rows, and why for each that failed: what it had measured until then is in the rows all the same.
+    """
     place = Place(directory, sizes)
     rows: list[Row] = []
+    failed: dict[str, str] = {}
     for name in names:
         begin = time.monotonic()
-        runs = list(BENCHMARKS[name](place))
+        runs: list[list[Measurement]] = []
+        try:
+            for run in BENCHMARKS[name](place):
+                runs.append(run)  # one at a time: the next may fail
+        except (MeshError, MeshnodeError, RuntimeError, OSError) as error:
+            failed[name] = f"{type(error).__name__}: {error}"
         rows += summarise(runs, judge=is_full(sizes))
-        _say(f"{name}: {time.monotonic() - begin:.0f} s")
-    return rows
+        _say(f"{name}: {time.monotonic() - begin:.0f} s{', FAILED: ' + failed[name] if name in failed else ''}")
+    return rows, failed
 
 
 def is_full(sizes: Sizes) -> bool:
@@ -56,13 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     BUILD.mkdir(exist_ok=True)
     described = machine.describe(BUILD)
     with _directory(given.directory, given.keep) as directory:
-        rows = measure(given.only or list(BENCHMARKS), sizes, directory)
+        rows, failed = measure(given.only or list(BENCHMARKS), sizes, directory)
     result = {
         "machine": described,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "load_average_after": os.getloadavg()[0],
         "sizes": dataclasses.asdict(sizes),
         "full": is_full(sizes),
+        "failed": failed,
         "figures": [row.plain() for row in rows],
     }
     given.output.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Small sizes: these figures show that the benchmarks work; aims are judged at full sizes only.")
     print(table(rows))
     _say(f"written to {given.output}")
-    return 0
+    return 1 if failed else 0
 
 
 @contextlib.contextmanager
