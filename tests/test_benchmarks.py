@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from simulations.benchmarks import __main__ as benchmarks
 from simulations.benchmarks import raw_http, relay, stores, yardsticks
 from simulations.benchmarks.figures import Aim, Measurement, percentile, summarise, table
-from simulations.benchmarks.place import FULL, QUICK
+from simulations.benchmarks.place import FULL, QUICK, TINY, Place
+from simulations.mesh import MeshError
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
@@ -76,6 +78,22 @@ def test_yardsticks_measure_something(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_benchmark_that_fails_keeps_what_it_and_others_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_place: Place) -> Iterator[list[Measurement]]:
+        yield [Measurement("fails, first", 1.0, "s")]
+        raise MeshError("no links")
+
+    def works(_place: Place) -> Iterator[list[Measurement]]:
+        yield [Measurement("works", 2.0, "s")]
+
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", {"fails": fails, "works": works})
+    rows, failed = benchmarks.measure(["fails", "works"], TINY, tmp_path)
+    assert [row.name for row in rows] == ["fails, first", "works"]
+    assert failed == {"fails": "MeshError: no links"}
+
+
 def test_every_benchmark_runs_and_leaves_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,5 +106,6 @@ def test_every_benchmark_runs_and_leaves_a_result(
     assert all(figure["median"] is not None for figure in result["figures"])
     assert result["machine"]["cores"] >= 1
     assert result["full"] is False
+    assert result["failed"] == {}
     assert "sealed" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [output]
