@@ -12,12 +12,11 @@ from collections.abc import Callable
 from meshnode.core import codec, prekeys, vault, wire
 from meshnode.core.events import Now
 from meshnode.core.identity import Identity
-from meshnode.core.ids import DeviceId
 from meshnode.core.keys import RandomBytes
 from meshnode.core.log import LogStore
 from meshnode.core.outbox import Outbox
 from meshnode.core.prekeys import PrekeyRing
-from meshnode.core.roster import Roster
+from meshnode.core.roster import Enrolled, Roster
 from meshnode.errors import UntrustedInputError
 
 RING_NAMESPACE = "prekey-ring"
@@ -87,26 +86,21 @@ class Rollcall:
         """
         for bundle, record in message.records:
             try:
-                device = self.roster.accept_untrusted(bundle, record)
+                enrolled = self.roster.accept_untrusted(bundle, record)
             except UntrustedInputError as error:
                 if error.code not in KEPT_BY_HONEST_PEERS:
                     raise
                 self._outbox.report(error.code, error.reason, link)
                 continue
-            if device is None:
+            if enrolled is None:
                 continue
-            self._keep(device)
-            self._push(bundle, record, [other for other in links if other != link])
-            if device == self._identity.device:
-                self._on_own_record_back(links, now)
-
-    def _on_own_record_back(self, links: list[int], now: Now) -> None:
-        """Peers hold a later prekey of this device than it made: it was restored from a backup, or copied."""
-        enrolled = self.roster.get(self._identity.device)
-        if enrolled is not None:
-            self.ring.on_own_record(enrolled.prekey)
-            self._outbox.report("restored-or-cloned", "peers know a later prekey of this device than this node made")
-            self.rotate(links, now)
+            self._keep(enrolled)
+            self._push(enrolled, [other for other in links if other != link])
+            if enrolled.prekey.device == self._identity.device:
+                # Peers hold a later prekey of this device than it made: it was restored from a backup, or copied.
+                self.ring.on_own_record(enrolled.prekey)
+                self._outbox.report("restored-or-cloned", "peers know a later prekey of this device than it made")
+                self.rotate(links, now)
 
     # --- the own prekey -------------------------------------------------------------------------------------------
 
@@ -123,20 +117,19 @@ class Rollcall:
             serial = self.ring.next_serial(wall_ms)
             secret, record = prekeys.make_prekey(self._identity.device_key, serial, wall_ms, self._random_bytes)
             self.ring.add(secret, wall_ms)
-            self.roster.accept_untrusted(self._identity.certificate.bundle, record)
-            self._keep(self._identity.device)
-            self._push(self._identity.certificate.bundle, record, links)
+            enrolled = self.roster.accept_untrusted(self._identity.certificate.bundle, record)
+            if enrolled is not None:
+                self._keep(enrolled)
+                self._push(enrolled, links)
             changed = True
         if changed:
             plain = codec.encode(self.ring.to_plain())
             sealed = vault.seal_at_rest(self._identity.store_key, RING_NAMESPACE, b"", plain, self._random_bytes)
             self._put(RING_NAMESPACE, b"", sealed)
 
-    def _push(self, bundle: bytes, record: bytes, links: list[int]) -> None:
+    def _push(self, enrolled: Enrolled, links: list[int]) -> None:
         for link in links:
-            self._outbox.send(link, wire.RosterRecords(((bundle, record),)), droppable=True)
+            self._outbox.send(link, wire.RosterRecords(((enrolled.bundle, enrolled.record),)), droppable=True)
 
-    def _keep(self, device: DeviceId) -> None:
-        enrolled = self.roster.get(device)
-        if enrolled is not None:
-            self._put(ROSTER_NAMESPACE, device, codec.encode([enrolled.bundle, enrolled.record]))
+    def _keep(self, enrolled: Enrolled) -> None:
+        self._put(ROSTER_NAMESPACE, enrolled.prekey.device, codec.encode([enrolled.bundle, enrolled.record]))

@@ -50,8 +50,8 @@ class Roster:
     def nocs(self) -> list[str]:
         return sorted({enrolled.certificate.noc for enrolled in self._devices.values()})
 
-    def accept_untrusted(self, bundle: bytes, record: bytes) -> DeviceId | None:
-        """Takes a newer record; returns its device, or None when it is known already or older.
+    def accept_untrusted(self, bundle: bytes, record: bytes) -> Enrolled | None:
+        """Takes a newer record and returns it, or None when it is known already or older.
 
         Raises UntrustedInputError ``certificate-*``, ``prekey-*``, ``bad-signature`` or ``roster-full``.
         """
@@ -66,9 +66,9 @@ class Roster:
         certificate = verify_bundle_untrusted(bundle, self._network_root)
         if certificate.device != prekey.device:
             raise UntrustedInputError("prekey-wrong-device", "a prekey came with another device's certificate")
-        self._devices[prekey.device] = Enrolled(certificate, prekey, bundle, record)
+        enrolled = self._devices[prekey.device] = Enrolled(certificate, prekey, bundle, record)
         self._digest = None
-        return prekey.device
+        return enrolled
 
     def serials(self) -> list[tuple[DeviceId, int]]:
         """(device, prekey serial), ascending by device."""

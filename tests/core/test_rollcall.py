@@ -1,0 +1,255 @@
+"""Rosters grow alike; prekeys are renewed daily; a restored or copied node notices by its own record (D10, P11, O1)."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import pytest
+from core_support import refused
+from world import START_WALL_MS, make_identity
+
+from meshnode.core import codec, prekeys, wire
+from meshnode.core.events import Channel, Now, Report, Send
+from meshnode.core.identity import Identity
+from meshnode.core.log import CommitBatch
+from meshnode.core.outbox import Outbox
+from meshnode.core.rollcall import CHECK_INTERVAL_S, RING_NAMESPACE, ROSTER_NAMESPACE, Rollcall
+from meshnode.errors import LocalFaultError
+from meshnode.storage.memory import MemoryLogStore
+
+BE, NL, DE = (make_identity(noc, "1") for noc in ("BE", "NL", "DE"))
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+
+
+def at(seconds: float) -> Now:
+    return Now(seconds, START_WALL_MS + int(seconds * 1000))
+
+
+class Desk:
+    """A rollcall with its store; links are numbers."""
+
+    def __init__(self, identity: Identity, store: MemoryLogStore | None = None, now: float = 0.0) -> None:
+        self.identity = identity
+        self.store = store or MemoryLogStore()
+        self.outbox = Outbox()
+        self.rng = random.Random(identity.certificate.name + str(now))
+        self.links: list[int] = []
+
+        def put(namespace: str, key: bytes, value: bytes) -> None:
+            self.store.stage(CommitBatch(puts=((namespace, key, value),)))
+
+        self.rollcall = Rollcall(identity, self.store, self.outbox, self.rng.randbytes, put, at(now))
+
+    def tick(self, now: float) -> list[tuple[int, wire.Message]]:
+        self.rollcall.handle_deadline(self.links, at(now))
+        return self.said()
+
+    def said(self) -> list[tuple[int, wire.Message]]:
+        self.reports = []
+        found = []
+        for effect in self.outbox.take():
+            if isinstance(effect, Send):
+                found.append((effect.link, wire.decode_untrusted(effect.data)))
+            elif isinstance(effect, Report):
+                self.reports.append(effect.code)
+        return found
+
+    def serial(self, identity: Identity | None = None) -> int:
+        enrolled = self.rollcall.roster.get((identity or self.identity).device)
+        return 0 if enrolled is None else enrolled.prekey.serial
+
+
+def meet(one: Desk, other: Desk, now: float = 0.0) -> None:
+    """Two desks whose digests differ talk until they have nothing to say. Link 1 at both ends."""
+    one.rollcall.send_serials(1)
+    other.rollcall.send_serials(1)
+    waiting = [(other, message) for _, message in one.said()] + [(one, message) for _, message in other.said()]
+    while waiting:
+        desk, message = waiting.pop(0)
+        match message:
+            case wire.Roster():
+                desk.rollcall.on_roster(1, message)
+            case wire.RosterWant():
+                desk.rollcall.on_roster_want(1, message)
+            case wire.RosterRecords():
+                desk.rollcall.on_records(1, message, [1], at(now))
+        other_end = other if desk is one else one
+        waiting += [(other_end, said) for link, said in desk.said() if link == 1]
+
+
+def started(identity: Identity, now: float = 0.0) -> Desk:
+    desk = Desk(identity, now=now)
+    desk.tick(now)
+    return desk
+
+
+# --- spreading ------------------------------------------------------------------------------------------------------
+
+
+def test_two_rosters_that_meet_end_alike_and_durable() -> None:
+    one, other = started(BE), started(NL)
+    meet(one, other)
+    assert one.rollcall.roster.serials() == other.rollcall.roster.serials()
+    assert len(one.rollcall.roster) == 2
+    assert one.rollcall.roster.digest() == other.rollcall.roster.digest()
+    again = Desk(BE, one.store)
+    assert again.rollcall.roster.serials() == one.rollcall.roster.serials()
+    assert again.rollcall.ring.secrets() == one.rollcall.ring.secrets()
+
+
+def test_a_new_record_is_pushed_on_to_every_other_link() -> None:
+    one, other = started(BE), started(NL)
+    record = other.rollcall.roster.get(NL.device)
+    assert record is not None
+    message = wire.RosterRecords(((record.bundle, record.record),))
+    one.rollcall.on_records(3, message, [1, 2, 3], at(0))
+    assert one.said() == [(1, message), (2, message)]
+    one.rollcall.on_records(3, message, [1, 2, 3], at(0))
+    assert one.said() == []
+
+
+def test_long_rosters_take_several_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LIST_MAX", 2)
+    monkeypatch.setattr(wire, "ROSTER_RECORDS_MAX", 2)
+    one, other = started(BE), started(NL)
+    for desk in (started(DE), started(make_identity("FR", "1")), started(make_identity("AT", "1"))):
+        meet(other, desk)
+    other.rollcall.send_serials(1)
+    parts = [message for _, message in other.said() if isinstance(message, wire.Roster)]
+    assert [(len(part.serials), part.last) for part in parts] == [(2, False), (2, True)]
+    for part in parts:
+        one.rollcall.on_roster(1, part)
+    assert [len(want.devices) for _, want in one.said() if isinstance(want, wire.RosterWant)] == [2, 2]
+    meet(one, other)
+    assert one.rollcall.roster.digest() == other.rollcall.roster.digest()
+
+
+def test_an_empty_roster_says_so_and_who_is_unknown_is_not_answered_for() -> None:
+    desk = Desk(BE)
+    desk.rollcall.send_serials(1)
+    assert desk.said() == [(1, wire.Roster((), True))]
+    desk.rollcall.on_roster_want(1, wire.RosterWant((NL.device,)))
+    assert desk.said() == []
+
+
+def test_records_travel_beside_what_is_urgent() -> None:
+    desk = started(BE)
+    desk.rollcall.on_roster_want(1, wire.RosterWant((BE.device, NL.device)))
+    effects = desk.outbox.take()
+    assert [(effect.link, effect.channel) for effect in effects if isinstance(effect, Send)] == [(1, Channel.BULK)]
+
+
+def test_a_forged_record_costs_its_sender_the_link_and_one_of_a_newer_version_does_not() -> None:
+    desk, other = started(BE), started(NL)
+    enrolled = other.rollcall.roster.get(NL.device)
+    assert enrolled is not None
+    forged = enrolled.record[:-1] + bytes([enrolled.record[-1] ^ 1])
+    with refused("bad-signature"):
+        desk.rollcall.on_records(1, wire.RosterRecords(((enrolled.bundle, forged),)), [1], at(0))
+    payload = codec.encode([prekeys.FORMAT_VERSION + 1, "of a newer version"])
+    newer = codec.encode([payload, NL.device_key.sign(prekeys.PREKEY_TAG, payload)])
+    records = ((enrolled.bundle, newer), (enrolled.bundle, enrolled.record))
+    desk.rollcall.on_records(1, wire.RosterRecords(records), [1], at(0))
+    desk.said()
+    assert desk.reports == ["prekey-version"]
+    assert desk.serial(NL) == other.serial()
+
+
+# --- the own prekey -------------------------------------------------------------------------------------------------
+
+
+def test_the_first_prekey_is_made_at_start_and_the_next_after_a_day() -> None:
+    desk = Desk(BE)
+    desk.links = [1, 2]
+    said = desk.tick(0.0)
+    assert [link for link, _ in said] == [1, 2]
+    first = desk.serial()
+    now = 0.0
+    while now < DAY_S - CHECK_INTERVAL_S:
+        now = desk.rollcall.check_at
+        assert desk.tick(now) == []
+    assert desk.serial() == first
+    now = desk.rollcall.check_at
+    assert now - (DAY_S - CHECK_INTERVAL_S) <= CHECK_INTERVAL_S
+    desk.tick(now + CHECK_INTERVAL_S)
+    assert desk.serial() > first
+    assert len(desk.rollcall.ring.secrets()) == 2
+
+
+def test_between_checks_nothing_is_done() -> None:
+    desk = started(BE)
+    before = desk.store.get(RING_NAMESPACE, b"")
+    assert desk.tick(CHECK_INTERVAL_S / 2) == []
+    assert desk.store.get(RING_NAMESPACE, b"") == before
+
+
+def test_a_private_part_replaced_a_fortnight_ago_is_erased_on_disk_too() -> None:
+    desk = started(BE)
+    first = desk.rollcall.ring.secrets()[-1]
+    for hour in range(24 * 16):
+        desk.tick(hour * HOUR_S)
+    assert first not in desk.rollcall.ring.secrets()
+    assert Desk(BE, desk.store).rollcall.ring.secrets() == desk.rollcall.ring.secrets()
+    assert len(desk.rollcall.ring.secrets()) == 15
+
+
+def test_secrets_are_sealed_at_rest() -> None:
+    desk = started(BE)
+    stored = b"".join(
+        value for namespace in (RING_NAMESPACE, ROSTER_NAMESPACE) for _, value in desk.store.scan(namespace)
+    )
+    for secret in desk.rollcall.ring.secrets():
+        assert secret.x25519_private not in stored
+        assert secret.mlkem_seed not in stored
+    with refused("store-secret-damaged", error=LocalFaultError):
+        Desk(NL, desk.store)  # another node's store key
+
+
+# --- restored and copied nodes --------------------------------------------------------------------------------------
+
+
+def test_a_node_restored_from_a_backup_notices_at_peers_and_makes_a_prekey_above_all_it_ever_had() -> None:
+    desk = started(BE)
+    backup = copy.deepcopy(desk.store)
+    peer = started(NL)
+    for day in range(3):
+        desk.tick(day * DAY_S + CHECK_INTERVAL_S)
+    meet(desk, peer)
+    known = peer.serial(BE)
+    restored = Desk(BE, backup)
+    assert restored.serial() < known
+    meet(restored, peer, now=3 * DAY_S)
+    restored.rollcall.send_serials(1)
+    assert restored.outbox.counts == {"restored-or-cloned": 1}
+    assert restored.serial() > known
+    assert peer.serial(BE) == restored.serial()
+    current = restored.rollcall.ring.current
+    assert current is not None
+    assert current.serial == restored.serial()
+
+
+def test_a_thief_of_the_device_key_who_took_the_last_serial_does_not_stop_the_node() -> None:
+    desk, thief = started(BE), Desk(BE)
+    made = [
+        prekeys.make_prekey(BE.device_key, prekeys.SERIAL_MAX, START_WALL_MS, random.Random(seed).randbytes)
+        for seed in range(30)
+    ]
+    _, record = max(made, key=lambda pair: pair[1])  # of two records of one serial the greater wins
+    desk.rollcall.on_records(1, wire.RosterRecords(((BE.certificate.bundle, record),)), [1], at(10))
+    assert desk.outbox.counts["restored-or-cloned"] == 1
+    current = desk.rollcall.ring.current
+    assert current is not None
+    assert current.serial == prekeys.SERIAL_MAX
+    meet(desk, thief, now=20)
+    assert desk.serial() == prekeys.SERIAL_MAX
+
+
+def test_a_stored_record_that_does_not_verify_is_reported_and_left_out() -> None:
+    desk = started(BE)
+    desk.store.stage(CommitBatch(puts=((ROSTER_NAMESPACE, NL.device, codec.encode([b"bundle", b"record"])),)))
+    again = Desk(BE, desk.store)
+    again.said()
+    assert again.reports == ["cbor-truncated"]
+    assert len(again.rollcall.roster) == 1
