@@ -19,7 +19,12 @@ def story() -> tuple[list[bytes], list[Host], IncidentId]:
     """A hub, three members and a late one behind it; every kind of change, a conflict, a cut, a catch-up."""
     world = World(7)
     frames: list[bytes] = []
-    world.filter = lambda _from, _to, data: frames.append(data) or [data]  # type: ignore[func-returns-value]
+
+    def record(_from: Host, _to: Host, data: bytes) -> list[bytes]:
+        frames.append(data)
+        return [data]
+
+    world.filter = record
     hub = world.add("EU", peers=())
     be, nl, fr = (
         world.add(noc, relay=noc != "FR", peers=("EU:1", "BE:1")[: 1 + (noc == "NL")]) for noc in ("BE", "NL", "FR")

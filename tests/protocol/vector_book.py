@@ -14,12 +14,20 @@ class Book:
     def __init__(self) -> None:
         self.cases: dict[str, Case] = {}
 
-    def takes(self, kind: str, name: str, about: str, cddl: tuple[str, str] | None = None, **given: Any) -> None:
+    def takes(
+        self,
+        kind: str,
+        name: str,
+        about: str,
+        cddl: tuple[str, str] | None = None,
+        matches: bool = True,
+        **given: Any,
+    ) -> None:
         """``cddl``: the rule of wire.cddl, and the field of the input that it describes."""
         result = outcome(kind, given)
         if "ok" not in result:
             raise AssertionError(f"{kind}/{name} is refused: {result['refusal']}")
-        self._add(Case(kind, name, about, given, result, _described(cddl, True)))
+        self._add(Case(kind, name, about, given, result, _described(cddl, matches)))
 
     def refuses(
         self,
