@@ -131,6 +131,10 @@ class Reader:
             state = self._catalog.state_at(row[0])
             if state is None or state.incident != incident or self._ledger.has(ENTRY, row[0]):
                 continue
+            if not state.loaded:
+                self.load_log(state)
+            if row[0] & POSITION_MASK > state.top:
+                continue  # left by an entry that damage took, before its log was dropped and this number used again
             entry = self.checked_entry(state, row[0], row)
             if entry is None:
                 raise row_damaged(ENTRY, f"{state.log.hex()}.{row[0] & POSITION_MASK}")

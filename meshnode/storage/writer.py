@@ -13,6 +13,7 @@ checkpoint and a writer on two connections that can lose a commit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -150,10 +151,12 @@ class Writer:
         try:
             self._connection.execute("PRAGMA secure_delete = FAST")
             freed, frames = self.sweep.slice()
-            self._connection.execute("PRAGMA secure_delete = ON")
         except sqlite3.Error as error:
             self._roll_back()
             raise translate(error, "deleting what was dropped") from error
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # closed by the roll-back: nothing is deleted any more
+                self._connection.execute("PRAGMA secure_delete = ON")
         self._freed += freed
         self.frames += frames
 
