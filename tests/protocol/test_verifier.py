@@ -1,4 +1,4 @@
-"""The verifier in another language, written from the prose alone, agrees with every vector."""
+"""The verifier in another language, which follows the prose, agrees with every vector."""
 
 from __future__ import annotations
 
