@@ -1,6 +1,5 @@
 """Packages reach exactly their recipients; whatever is done to the bytes, a reader gets the right key or a refusal."""
 
-# ruff: noqa: S311 - a seed is what a test wants
 from __future__ import annotations
 
 import random

@@ -1,6 +1,5 @@
 """Groups, packages and entries together, with real keys: two halves grow apart, meet, repair, and all read all."""
 
-# ruff: noqa: S311 - a seed is what a test wants
 from __future__ import annotations
 
 import random

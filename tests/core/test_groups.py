@@ -1,6 +1,5 @@
 """Members and epochs: each rule as an example, and the law that any causal order gives the same."""
 
-# ruff: noqa: S311 - a seed is what a test wants
 from __future__ import annotations
 
 import random

@@ -12,7 +12,6 @@ After the last fault: honest devices meet, repair, and
   S3  all of them have merged everything that any of them merged, and none asks for repair any more.
 """
 
-# ruff: noqa: S311 - a seed is what a test wants
 from __future__ import annotations
 
 import random

@@ -1,6 +1,5 @@
 """Prekey records pass one door; the ring neither erases early nor stops, whatever the clock does."""
 
-# ruff: noqa: S311 - a seed is what a test wants
 from __future__ import annotations
 
 import random

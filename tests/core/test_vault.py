@@ -1,6 +1,5 @@
 """Secrets at rest fit one row of one store, and nothing else opens them."""
 
-# ruff: noqa: S311 - a seed is what a test wants
 from __future__ import annotations
 
 import random
