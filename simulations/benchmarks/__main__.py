@@ -50,8 +50,12 @@ def measure(names: Sequence[str], sizes: Sizes, directory: Path) -> tuple[list[R
                 runs.append(run)  # one at a time: the next may fail
         except (MeshError, MeshnodeError, RuntimeError, OSError) as error:
             failed[name] = f"{type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            failed.update(dict.fromkeys(names[names.index(name) :], "interrupted"))
         rows += summarise(runs, judge=is_full(sizes))
         _say(f"{name}: {time.monotonic() - begin:.0f} s{', FAILED: ' + failed[name] if name in failed else ''}")
+        if failed.get(names[-1]) == "interrupted":
+            break
     return rows, failed
 
 
