@@ -28,7 +28,8 @@ MEMBERS_MAX = RECIPIENTS_MAX
 """Devices in one causal past: as many as one epoch can be sealed to."""
 NONCE_BYTES = 16
 NOC_BYTES_MAX = 32
-"""UTF-8 bytes of a NOC's code in an act. Codes of certificates have at most 8; the rest is room for another scheme."""
+"""Characters of a NOC's code in an act, printable ASCII without space: the same in every version of Unicode. Codes of
+certificates have at most 8; the rest is room for another scheme."""
 
 
 _CREATE, _ADD = 1, 2
@@ -141,7 +142,7 @@ def _rows_fault(rows: Any) -> str:
         device, noc, role = row
         if len(device) != DEVICE_ID_BYTES or not isinstance(noc, str) or type(role) is not int:
             return "act-malformed"
-        if not 1 <= len(noc.encode()) <= NOC_BYTES_MAX or not noc.isprintable():
+        if not 1 <= len(noc) <= NOC_BYTES_MAX or not all("!" <= character <= "~" for character in noc):
             return "act-malformed"
     if len({row[0] for row in rows}) != len(rows):
         return "act-malformed"

@@ -198,7 +198,7 @@ def open_package_untrusted(
 
 def _package_untrusted(package: bytes) -> tuple[bytes, list[list[bytes]]]:
     fields = codec.decode_untrusted(package, PACKAGE_BYTES_MAX)
-    if not (isinstance(fields, list) and len(fields) == 3 and fields[0] == FORMAT_VERSION):
+    if not (isinstance(fields, list) and len(fields) == 3 and _is_version(fields[0])):
         raise _malformed("package", "it is a version 1, a key and boxes")
     _, ephemeral, rows = fields
     if not (isinstance(ephemeral, bytes) and len(ephemeral) == X25519_BYTES and isinstance(rows, list)):
@@ -215,6 +215,11 @@ def _package_untrusted(package: bytes) -> tuple[bytes, list[list[bytes]]]:
     if any(first >= second for first, second in pairwise(tags)):
         raise _malformed("package", "tags are not ascending")
     return ephemeral, rows
+
+
+def _is_version(value: object) -> bool:
+    """``true`` equals 1 in Python, and nowhere else."""
+    return type(value) is int and value == FORMAT_VERSION
 
 
 def _info(incident: IncidentId, identity: KeyId) -> bytes:
@@ -271,7 +276,7 @@ class EpochBody:
 
 def epoch_body_untrusted(plain: Any) -> EpochBody:
     """The body of decoded canonical CBOR. Raises UntrustedInputError ``body-malformed``."""
-    if not (isinstance(plain, list) and len(plain) == 3 and plain[0] == FORMAT_VERSION):
+    if not (isinstance(plain, list) and len(plain) == 3 and _is_version(plain[0])):
         raise _malformed("body", "it is a version 1, recipients and parent keys")
     _, recipients, parents = plain
     if not isinstance(recipients, list) or not isinstance(parents, list):

@@ -29,7 +29,7 @@ from meshnode.errors import UntrustedInputError
 
 PROTOCOL_VERSION = 1
 
-HELLO_BYTES_MAX = 8192
+HELLO_BYTES_MAX = 8188
 """All that an unproven peer may send (security design, "Links"). A hello has about 700 bytes."""
 
 TLS_HASH_BYTES = 32

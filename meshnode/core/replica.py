@@ -6,8 +6,8 @@ function of the set of entries: every member that holds the same entries ends in
 
 What can be wrong with an entry that its log key really signed:
 
-* it does not open, is malformed, or its opening is not a member's: the log is **broken** there; what follows in it is
-  never merged, here or at any other member (all judge the same bytes);
+* it does not open, is malformed, or its opening is not of a device of this network: the log is **broken** there; what
+  follows in it is never merged, here or at any other member (all judge the same bytes);
 * its author had no right in its own causal past: it is **void**: it keeps its place in the graph, and its operations
   do nothing.
 """
@@ -54,7 +54,8 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why a log does not go on: the key or the parent its next entry needs; neither when the document must wait."""
+    """Why a log does not go on: the key or the parent its next entry needs; neither when the document must wait, or a
+    stored row is damaged: then it is tried again after every merge."""
 
     key_id: KeyId | None = None
     parent: EntryHash | None = None
@@ -154,7 +155,7 @@ class Replica:
                 if key_id not in self.keys:
                     self.learn_key(key_id, key)
                     for log_id, seq in self._packages.get(key_id, ()):
-                        waiting += self._store.read(self.incident, log_id, seq, seq)
+                        waiting += self._read(log_id, seq, seq)
 
     # --- merging --------------------------------------------------------------------------------------------------
 
@@ -203,7 +204,7 @@ class Replica:
     def _merge_stored(self, log_id: LogId, merged: list[Position]) -> None:
         while True:
             first = self.graph.height(log_id) + 1
-            run = self._store.read(self.incident, log_id, first, first + MERGE_BATCH_ENTRIES - 1)
+            run = self._read(log_id, first, first + MERGE_BATCH_ENTRIES - 1)
             if not run or not self._merge_run(run, merged):
                 return
 
@@ -219,6 +220,8 @@ class Replica:
                 log.broken = error.code
                 self.troubles.append(Trouble(error.code, error.reason, entry.log, entry.seq))
                 return False
+            except LocalFaultError:
+                waiting = Waiting()  # a parent's row is damaged: it is found again once a peer has sent it
             if waiting is not None:
                 log.waiting = waiting
                 return False
@@ -310,6 +313,14 @@ class Replica:
         clear = entries.clear_bytes(entry.incident, entry.log, entry.seq, entry.previous, entry.key_id, entry.package)
         return entries.content_untrusted(entries.open_content_untrusted(entry.sealed, keys_of_log, clear))
 
+    def _read(self, log_id: LogId, first: int, last: int) -> list[Entry]:
+        """Stored entries to merge. None where a row is damaged: the log waits there until a peer has sent it again."""
+        try:
+            return self._store.read(self.incident, log_id, first, last)
+        except LocalFaultError:
+            self._log(log_id).waiting = self._log(log_id).waiting or Waiting()
+            return []
+
     def _find_merged(self, parent: EntryHash) -> Position | None:
         position = self._store.find(self.incident, parent)
         if position is None or self.graph.height(position[0]) < position[1]:
@@ -376,13 +387,20 @@ class Replica:
 
     def read_content(self, log_id: LogId, seq: int) -> Content:
         """A merged entry, opened again from the store. Raises LocalFaultError when its row is damaged."""
+        entry = self._stored(log_id, seq)
+        return self._open(entry, entries.log_keys(self.keys[entry.key_id], self.incident, log_id))
+
+    def hash_at(self, log_id: LogId, seq: int) -> EntryHash:
+        """Of a merged entry. Raises LocalFaultError when its row is damaged."""
+        return self._stored(log_id, seq).hash
+
+    def _stored(self, log_id: LogId, seq: int) -> Entry:
         found = self._store.read(self.incident, log_id, seq, seq)
         if not found:
             raise LocalFaultError(
                 "store-row-damaged", "a stored entry is damaged", "it is fetched again from a peer by itself"
             )
-        keys_of_log = entries.log_keys(self.keys[found[0].key_id], self.incident, log_id)
-        return self._open(found[0], keys_of_log)
+        return found[0]
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
 

@@ -42,11 +42,10 @@ function order (given) {
 // --- acts ---
 
 const ROLES = { 1: 'reader', 2: 'writer', 3: 'manager' }
-const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\p{Zs}]/u
+const NOC = /^[!-~]{1,32}$/
 
 const isLine = (row) => Array.isArray(row) && row.length === 3 && isBytes(row[0], 32) && typeof row[1] === 'string' &&
-  isInteger(row[2], -(2n ** 64n), 2n ** 64n) && row[1].length > 0 && ascii(row[1]).length <= 32 &&
-  !UNPRINTABLE.test(row[1].replaceAll(' ', ''))
+  isInteger(row[2], -(2n ** 64n), 2n ** 64n) && NOC.test(row[1])
 
 function compareGrants (a, b) {
   return a.depth - b.depth || a.order - b.order || (a.log < b.log ? -1 : a.log > b.log ? 1 : a.seq - b.seq)
