@@ -55,7 +55,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 types: $(READY)
-	$(BIN)/mypy
+	$(BIN)/mypy -p meshnode -p simulations
 
 pytest: $(READY)
 	$(BIN)/pytest -n $(TEST_PROCESSES) --cov=meshnode --cov-branch --cov-report=
