@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import statistics
 import threading
 import time
@@ -12,14 +13,14 @@ from collections.abc import Callable
 from meshnode.api.records import ChangeRequest, CreateChange, LogChange, LogRecord, SetChange, WrittenView
 from meshnode.cli.output import short
 from meshnode.client import ApiError, Client
-from meshnode.core.views import PeerView
+from meshnode.core.views import IncidentView, PeerView
 from simulations.demo import script
 from simulations.demo.cut import Cut
 from simulations.demo.ledger import Ledger
 from simulations.demo.report import Report
 from simulations.demo.script import HUB, MEMBERS, OPERATORS
 from simulations.demo.secrecy import Secrecy
-from simulations.mesh import Mesh, MeshError, run_cli, wait_for
+from simulations.mesh import Mesh, run_cli, wait_for
 
 LINK_TIMEOUT_S = 45.0
 ROUNDS_WITHOUT_HUB = 12
@@ -124,28 +125,28 @@ class Story:
         spreads_s = [self._spread(MEMBERS[number % 3], number) for number in range(ROUNDS_WITHOUT_HUB)]
         report.check(
             f"{ROUNDS_WITHOUT_HUB} changes of BE, NL and DE arrive at all members",
-            len(spreads_s) == ROUNDS_WITHOUT_HUB,
+            max(spreads_s) < math.inf,
             f"from acknowledged to visible at the last one: median {statistics.median(spreads_s) * 1000:.0f} ms, "
             f"slowest {max(spreads_s) * 1000:.0f} ms",
         )
         self._wait_merged()
         self._check_same("without a hub")
-        self._wait_peer("BE", HUB, lambda peer: peer.state == "cut-off")
-        report.check("BE's peers show the hub as cut off", True, f"since {_clock(self._peer('BE', HUB).since_ms)}")
+        peer = self._wait_peer("BE", HUB, lambda peer: peer.state == "cut-off")
+        report.check("BE's peers show the hub as cut off", peer.state != "connected", f"since {_clock(peer.since_ms)}")
 
     def _spread(self, author: str, number: int) -> float:
-        """Seconds from the acknowledgement of a write until the last other member's API shows it."""
+        """Seconds from the acknowledgement of a write until the last other member's API shows it; infinite if never."""
         others = [noc for noc in MEMBERS if noc != author]
         clients = [self._mesh[noc].client() for noc in others]
         for client in clients:
             client.digest(self.incident)  # connects
         written = self._write(author, _log(script.WITHOUT_HUB_LOG.format(number=number)))
         begin = time.monotonic()
-        for noc, client in zip(others, clients, strict=True):
+        for client in clients:
             with client:
                 while written.ids[0] not in _newest(client, self.incident):
                     if time.monotonic() - begin > LINK_TIMEOUT_S:
-                        raise MeshError(f"a change of {author} did not arrive at {noc}")
+                        return math.inf
                     time.sleep(POLL_S)
         return time.monotonic() - begin
 
@@ -166,14 +167,14 @@ class Story:
             begin = time.monotonic()
             self._write("FR", *changes)
             with self._mesh["FR"].client() as client:
-                client.incident(self.incident)
+                view = client.incident(self.incident)
             local_s.append(time.monotonic() - begin)
         self._write("BE", self._send_van(script.BE_DIRECTION))
         self._write("BE", CreateChange("persons", None, script.SUSPECT))
         self._write("BE", _log(script.BE_CUT_LOG))
         report.check(
             "FR goes on reading and writing",
-            len(local_s) == 2,
+            self._direction("FR") == {script.FR_DIRECTION} and _names(view) >= {script.CHECKPOINT["name"]},
             f"a write and a read of the whole incident took {max(local_s) * 1000:.0f} ms at most",
         )
         others = [noc for noc in MEMBERS if noc != "FR"]
@@ -243,12 +244,13 @@ class Story:
         }
 
     def _directions(self) -> set[str]:
-        found = set()
-        for noc in MEMBERS:
-            with self._mesh[noc].client() as client:
-                field = client.object(self.incident, "vehicles", self._van).fields[script.CONFLICT_FIELD]
-            found |= {value.value for value in field.values}
-        return found
+        return {direction for noc in MEMBERS for direction in self._direction(noc)}
+
+    def _direction(self, noc: str) -> set[str]:
+        """Where the van goes, as this member shows it."""
+        with self._mesh[noc].client() as client:
+            field = client.object(self.incident, "vehicles", self._van).fields[script.CONFLICT_FIELD]
+        return {value.value for value in field.values}
 
     # --- 6: a crash -------------------------------------------------------------------------------------------------
 
@@ -365,6 +367,11 @@ def _log(text: str) -> LogChange:
 
 def _newest(client: Client, incident: str) -> set[str]:
     return {item.id for item in client.log(incident, limit=3, order="newest").items}
+
+
+def _names(view: IncidentView) -> set[str]:
+    """Of all locations."""
+    return {value.value for place in view.collections["locations"] for value in place.fields["name"].values}
 
 
 def _clock(time_ms: int) -> str:
