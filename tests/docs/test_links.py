@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
-from manuals import ROOT, anchors, commands, links, name_of, pages, spans
+from manuals import ROOT, anchors, commands, links, name_of, pages, prose, spans
 
 from meshnode.cli import root as program
 
@@ -51,6 +51,12 @@ def is_there(path: str, page: Path) -> bool:
         if found:
             return True
     return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_in_a_line_ends_in_that_line(page: Path) -> None:
+    """Or the tests below would not see it."""
+    assert [line for line in prose(page).splitlines() if line.count("`") % 2] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
