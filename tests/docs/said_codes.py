@@ -63,23 +63,17 @@ NOT_CODES = {
     "public-protection",
     "cbrn-e",
     "cap-infos",
-    "too-many",  # a verdict inside discovery
     "mdns-stopped",  # how a session ends that was told to stop; nobody reports it
     "latin-1",  # encodings
     "utf-8",
-    "device-certificate",  # domain tags of signatures
-    "device-request",
-    "noc-certificate",
-    "noc-request",
-    "prekey-ring",  # namespaces of the store
-    "epoch-at",
-    "epoch-key",
-    "meshnode-disk",  # a thread
 }
 """Text that looks like a code and is none."""
 
 NOT_CODE_PREFIXES = ("mn-", "x-")
 """Domain tags of hashes; free names of fields."""
+
+NOT_CODE_NAMES = ("_NAMESPACE", "_TAG")
+"""Endings of constants that are rows of the store, and domain tags of signatures."""
 
 NO_CODES_IN = {"core/schema_fields.py"}
 """The values that fields of incidents take."""
@@ -133,11 +127,19 @@ class _Module:
         self._calls = [(node, function) for node, function in self.nodes if isinstance(node, ast.Call)]
 
     def texts(self) -> Iterator[tuple[int, str]]:
-        """Texts of the form of a code that are no prose (docstrings, and the notes below fields)."""
-        prose = {id(node.value) for node, _ in self.nodes if isinstance(node, ast.Expr)}
+        """Texts of the form of a code that are no prose, no name of a thread or a row, no member of an Enum."""
+        other = {id(node.value) for node, _ in self.nodes if isinstance(node, ast.Expr)}
+        for node, _ in self.nodes:
+            if isinstance(node, ast.keyword) and node.arg == "name":  # of a thread
+                other.add(id(node.value))
+            elif isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("Enum") for base in node.bases):
+                other |= {id(inner) for inner in ast.walk(node)}
+        for name, values in self._constants.items():
+            if name.endswith(NOT_CODE_NAMES):
+                other |= {id(value) for value in values}
         for node, _ in self.nodes:
             value = node.value if isinstance(node, ast.Constant) else None
-            if isinstance(value, str) and _FORM.fullmatch(value) and id(node) not in prose:
+            if isinstance(value, str) and _FORM.fullmatch(value) and id(node) not in other:
                 yield node.lineno, value
 
     def collect_by_place(self, said: Said, carriers: dict[str, int]) -> None:
