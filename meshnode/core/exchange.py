@@ -7,40 +7,54 @@ offered what:
 * a **member** is offered everything of its incident, and so is a **relay**;
 * a node that is neither is offered nothing but epoch packages: who can open one is a member, and asks for the rest.
   So a member behind a hub finds its incidents although the hub cannot know whom they are for;
-* a node that is no relay takes only incidents it holds a key of.
+* a node that is no relay takes only incidents it holds a key of;
+* what `custody` has no room for, or dropped because it did not grow for long, is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshnode.core import wire
+from meshnode.core.custody import Custody
 from meshnode.core.events import Now
 from meshnode.core.gossip import Gossip
 from meshnode.core.holdings import Fit, Holdings
 from meshnode.core.ids import DeviceId, IncidentId, KeyId, LogId
 from meshnode.core.incidents import Incidents
-from meshnode.core.log import LogStore
+from meshnode.core.log import ENTRY_OVERHEAD_BYTES, LogStore
 from meshnode.core.outbox import Outbox
 from meshnode.core.peers import Peers
 from meshnode.core.picture import Picture
+from meshnode.core.retention import Heights
 from meshnode.core.sync import Sync
 from meshnode.errors import LocalFaultError, UntrustedInputError
 
 PACKAGES_INTERVAL_S = 600.0
 """How often a node that is no relay asks one neighbour again whether an incident is for it."""
+QUOTA_RETRY_S = 600.0
+"""How long a relay asks for nothing more of an incident once its quota is used up."""
 INTEREST_MAX = 65_536
 """Incidents remembered per link, of those the peer showed that it holds and those it was asked about."""
 
 
-@dataclass(frozen=True, slots=True)
-class RelaySettings:
-    """What this node stores for incidents it cannot read."""
+OFFER_INTERVAL_S = 600.0
+"""How often an incident that did not grow is offered again to a peer that does not list it: it may refuse it."""
+REFUSAL_INTERVAL_S = 600.0
+"""How often the refusal of one incident is reported again on a link."""
 
-    enabled: bool = True
-    incident_bytes_max: int = 1024 * 1024 * 1024
-    total_bytes_max: int = 16 * 1024 * 1024 * 1024
+
+@dataclass(slots=True)
+class _Refusals:
+    """Of one link, about incidents that one of the two does not take. Each is bounded by INTEREST_MAX."""
+
+    judged: dict[IncidentId, bytes] = field(default_factory=dict)
+    """The digest the peer listed of an incident dropped here when its heights were asked."""
+    offered: dict[IncidentId, tuple[bytes, float]] = field(default_factory=dict)
+    """The digest offered of an incident that the peer does not list, and when to offer it again."""
+    told: dict[tuple[str, IncidentId], float] = field(default_factory=dict)
+    """When to report a refusal again."""
 
 
 class Exchange:
@@ -55,7 +69,7 @@ class Exchange:
         gossip: Gossip,
         sync: Sync,
         outbox: Outbox,
-        relay: RelaySettings,
+        custody: Custody,
         on_local_fault: Callable[[LocalFaultError], None],
     ) -> None:
         self._store = store
@@ -65,7 +79,8 @@ class Exchange:
         self._gossip = gossip
         self._sync = sync
         self._outbox = outbox
-        self._relay = relay
+        self._custody = custody
+        self._relay = custody.settings
         self._on_local_fault = on_local_fault
         self.takes_in = True
         """False while nothing can be made durable: then this node serves what it holds and asks for nothing."""
@@ -74,6 +89,9 @@ class Exchange:
         """Per link, incidents the peer showed that it holds."""
         self._asked: dict[int, dict[IncidentId, float]] = {}
         """Per link, incidents whose packages were asked for, and when to ask again."""
+        self._refusals: dict[int, _Refusals] = {}
+        self._full: dict[IncidentId, float] = {}
+        """Incidents for which there was no room, and when to ask for them again."""
 
     # --- links ----------------------------------------------------------------------------------------------------
 
@@ -86,12 +104,14 @@ class Exchange:
 
     def on_link_up(self, link: int, now: Now) -> None:
         self._interest[link] = set()
+        self._refusals[link] = _Refusals()
         self._gossip.on_link_up(link)
         self._sync.on_link_up(link, now.monotonic_s)
 
     def on_link_down(self, link: int, now: Now) -> None:
         del self._interest[link]
         self._asked.pop(link, None)
+        del self._refusals[link]
         self._gossip.on_link_down(link)
         self._sync.on_link_down(link)
         for other in self._interest:  # what was asked there is asked elsewhere
@@ -105,6 +125,11 @@ class Exchange:
                 self._outbox.send(link, wire.Announce(tuple(rows[start : start + wire.LIST_MAX])), droppable=True)
         for link, incident, log in self._gossip.due_grafts(now.monotonic_s):
             self._outbox.send(link, wire.Graft(incident, log, self._height(incident, log)))
+        for incident in self._custody.handle_deadline(now) if self.takes_in else ():
+            self._outbox.tell("relay-dropped", f"incident {incident.hex()[:8]} did not grow for long and was dropped")
+            self._full.clear()
+            for link in self._interest:  # nothing of it is wanted any more
+                self._sync.on_equal_incident(link, incident)
 
     # --- anti-entropy ---------------------------------------------------------------------------------------------
 
@@ -125,14 +150,15 @@ class Exchange:
             if not self._takes(incident):
                 self._ask_for_packages(link, incident, now)
             elif not self._holdings.holds(incident) or self._holdings.incident_digest(incident) != digest:
-                self._send_heights(link, incident, answer=False)
+                if not self._was_judged(link, incident, digest):
+                    self._send_heights(link, incident, answer=False)
             else:
                 self._sync.on_equal_incident(link, incident)
                 self._picture.on_equal_incident(self._device(link), incident, self._holdings.logs(incident))
         if message.last:
             for incident in self._holdings.incidents():
                 if incident not in self._interest[link] and self._offers(link, incident):
-                    self._send_heights(link, incident, answer=False)
+                    self._offer(link, incident, now)
 
     def _send_heights(self, link: int, incident: IncidentId, answer: bool) -> None:
         heads = [(head.log, head.height) for head in self._holdings.logs(incident)]
@@ -144,15 +170,19 @@ class Exchange:
         if not self._takes(message.incident):
             self._ask_for_packages(link, message.incident, now)
             return
+        lacks_of_member = message.last and not self._peers.by_link[link].identity.relay
+        if self._is_expired(link, message.incident, message.heights, now, missed=lacks_of_member):
+            return
         self._note_interest(link, message.incident)
         for log, height in message.heights:
-            self._on_told(link, message.incident, log, height)
+            self._on_told(link, message.incident, log, height, now)
         if message.last and not message.answer:
             self._send_heights(link, message.incident, answer=True)
         self.request(link, now)
 
-    def _on_told(self, link: int, incident: IncidentId, log: LogId, height: int) -> None:
-        self._sync.on_told(link, incident, log, height)
+    def _on_told(self, link: int, incident: IncidentId, log: LogId, height: int, now: Now) -> None:
+        if now.monotonic_s >= self._full.get(incident, now.monotonic_s) or self._incidents.is_member(incident):
+            self._sync.on_told(link, incident, log, height)
         self._picture.on_told(self._device(link), incident, log, height)
 
     def request(self, link: int, now: Now) -> None:
@@ -179,13 +209,17 @@ class Exchange:
     def on_run(self, link: int, message: wire.Run, now: Now) -> None:
         """Entries by push or as an answer. Raises UntrustedInputError ``bad-signature``."""
         incident, log = message.incident, message.log
-        size_bytes = sum(len(row[1]) + len(row[2] or b"") for row in message.rows)
+        size_bytes = sum(ENTRY_OVERHEAD_BYTES + len(row[1]) + len(row[2] or b"") for row in message.rows)
         asked = self._sync.on_answer(link, incident, log, message.first, len(message.rows), size_bytes)
         if not self._takes(incident) and not self._is_invitation(link, message):
             self._ask_for_packages(link, incident, now)
             return
-        if not self._has_room(link, incident, size_bytes):
+        if self._is_expired(link, incident, ((log, message.last),), now) or not self._has_room(
+            link, incident, size_bytes, now
+        ):
+            self._sync.on_equal_incident(link, incident)  # nothing more of it is asked there
             self._sync.give_up(link, incident, log)
+            self.request(link, now)
             return
         self._note_interest(link, incident)
         try:
@@ -197,13 +231,14 @@ class Exchange:
             self._report_refusal(link, error)
             self._sync.give_up(link, incident, log)
             return
-        self._on_told(link, incident, log, message.last)
+        self._on_told(link, incident, log, message.last, now)
         if taken.fit is Fit.KNOWN and not asked and self._gossip.on_duplicate(link, log):
             self._outbox.send(link, wire.Prune(incident, log))
         if taken.fit is Fit.GAP and asked:
             self._sync.restart_log(link, incident, log)
         if taken.fit is Fit.NEW and taken.seal is not None:
             self._incidents.accept(taken.entries, taken.seal, now)
+            self._custody.on_taken(incident, log, message.last)
             if asked:
                 self._announce(message, link, now)
             else:
@@ -231,7 +266,7 @@ class Exchange:
     def on_announce(self, link: int, message: wire.Announce, now: Now) -> None:
         for incident, log, height in message.heights:
             self._note_interest(link, incident)
-            if self._takes(incident):
+            if self._takes(incident) and not self._is_expired(link, incident, ((log, height),), now):
                 # Not a reason to ask at once: the push is usually on its way. Gossip waits a moment, then grafts.
                 self._picture.on_told(self._device(link), incident, log, height)
                 held = self._height(incident, log)
@@ -314,23 +349,63 @@ class Exchange:
         reads = self._incidents.is_member(incident)
         return peer is not None and peer.identity.relay and (reads or self._relay.enabled)
 
-    def _has_room(self, link: int, incident: IncidentId, size_bytes: int) -> bool:
-        """Quotas for incidents this node cannot read. Charged to the neighbour that delivers, whoever wrote it."""
-        if self._incidents.is_member(incident):
+    # --- what custody refuses -------------------------------------------------------------------------------------
+
+    def _has_room(self, link: int, incident: IncidentId, size_bytes: int, now: Now) -> bool:
+        """Charged to the neighbour that delivers, whoever wrote it."""
+        if self._custody.has_room(incident, size_bytes):
             return True
-        total = sum(
-            self._holdings.bytes_added(other)
-            for other in self._holdings.incidents()
-            if not self._incidents.is_member(other)
-        )
-        if (
-            self._holdings.bytes_added(incident) + size_bytes <= self._relay.incident_bytes_max
-            and total + size_bytes <= self._relay.total_bytes_max
-        ):
-            return True
-        full = f"no room for more of incident {incident.hex()[:8]}"
-        self._report_refusal(link, UntrustedInputError("relay-quota", full))
+        self._note_full(incident, now)
+        full = f"no room for more of incident {incident.hex()[:8]}, which is kept for others"
+        self._refuse(link, incident, UntrustedInputError("relay-quota", full), now)
         return False
+
+    def _is_expired(self, link: int, incident: IncidentId, heights: Heights, now: Now, *, missed: bool = False) -> bool:
+        """Dropped here, and the peer holds nothing newer of it. ``missed``: a member told all it holds."""
+        if not self._custody.refuses(incident, heights, missed=missed):
+            return False
+        old = f"incident {incident.hex()[:8]} was dropped here and has not grown since"
+        self._refuse(link, incident, UntrustedInputError("relay-expired", old), now)
+        return True
+
+    def _was_judged(self, link: int, incident: IncidentId, digest: bytes) -> bool:
+        """The peer lists what was dropped here as it did when its heights were asked: they are not asked again."""
+        if not self._custody.is_dropped(incident):
+            return False
+        judged = self._refusals[link].judged
+        if judged.get(incident) == digest:
+            self._custody.on_offered(incident)
+            return True
+        if len(judged) >= INTEREST_MAX:
+            judged.clear()
+        judged[incident] = digest
+        return False
+
+    def _offer(self, link: int, incident: IncidentId, now: Now) -> None:
+        offered = self._refusals[link].offered
+        digest = self._holdings.incident_digest(incident)
+        before, again_at = offered.get(incident, (b"", 0.0))
+        if digest != before or now.monotonic_s >= again_at:
+            if len(offered) >= INTEREST_MAX:
+                offered.clear()
+            offered[incident] = (digest, now.monotonic_s + OFFER_INTERVAL_S)
+            self._send_heights(link, incident, answer=False)
+
+    def _refuse(self, link: int, incident: IncidentId, error: UntrustedInputError, now: Now) -> None:
+        """Reported once in a while: what is refused is offered again and again."""
+        told = self._refusals[link].told
+        if now.monotonic_s < told.get((error.code, incident), now.monotonic_s):
+            self._peers.by_link[link].last_refusal = error.code
+            return
+        if len(told) >= INTEREST_MAX:
+            told.clear()
+        told[error.code, incident] = now.monotonic_s + REFUSAL_INTERVAL_S
+        self._report_refusal(link, error)
+
+    def _note_full(self, incident: IncidentId, now: Now) -> None:
+        if len(self._full) >= INTEREST_MAX:
+            self._full.clear()
+        self._full[incident] = now.monotonic_s + QUOTA_RETRY_S
 
     def _report_refusal(self, link: int, error: UntrustedInputError) -> None:
         """Counted and shown; the link stays."""

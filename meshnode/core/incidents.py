@@ -61,6 +61,8 @@ class _OwnLog:
     hash: EntryHash = NO_HASH
     unsealed: list[Entry] = field(default_factory=list)
     unsealed_bytes: int = 0
+    damaged: bool = False
+    """A row of it was lost on disk. Peers send it again as far as they have it; a new log goes on."""
 
 
 class Incidents:
@@ -87,10 +89,14 @@ class Incidents:
         self.replicas: dict[IncidentId, Replica] = {}
         self._own: dict[IncidentId, _OwnLog] = {}
         self._runs: list[tuple[list[Entry], Seal]] = []
+        self._strange: set[LogId] = set()
+        """Logs of this device, of earlier or other processes, that came from peers."""
         self._repair_at: dict[IncidentId, float] = {}
         self._repaired: dict[IncidentId, float] = {}
         self._checkpointed: dict[IncidentId, int] = {}
         """How many entries were merged at the last checkpoint."""
+        self.stale_packages: dict[bytes, None] = {}
+        """Rows of PACKAGE_NAMESPACE whose incident was dropped, to be deleted by and by."""
         self.journal = store.applied_last()
         self.staged = False
         """Something was staged since the node last looked."""
@@ -109,12 +115,29 @@ class Incidents:
             replica = self._replica(IncidentId(key[:INCIDENT_ID_BYTES]))
             replica.keys[KeyId(key[INCIDENT_ID_BYTES:])] = self._unseal(KEY_NAMESPACE, key, sealed)
         for key, position in self._store.scan(PACKAGE_NAMESPACE):
+            if not self._holdings.holds(IncidentId(key[:INCIDENT_ID_BYTES])):
+                self.stale_packages[key] = None
+                continue
             replica = self._replica(IncidentId(key[:INCIDENT_ID_BYTES]))
             replica.note_package(KeyId(key[16:48]), (LogId(key[48:80]), int.from_bytes(position, "big")))
+        if self._store.damaged():
+            self._recover_keys()
         self._replay(start, behind)
         for incident, replica in self.replicas.items():
             if merge and replica.keys:
                 self._journal(incident, replica.merge_waiting())
+
+    def _recover_keys(self) -> None:
+        """A row that was damaged may have held a key: a stored package may give it again."""
+        for incident, replica in self.replicas.items():
+            for key_id, (log, seq) in replica.package_positions():
+                if key_id in replica.keys:
+                    continue
+                for entry in self._store.read(incident, log, seq, seq):
+                    try:
+                        replica.discover(entry, self._ring.secrets())
+                    except UntrustedInputError as error:
+                        replica.troubles.append(Trouble(error.code, error.reason, log, seq))
 
     def _restore(self, incident: IncidentId, replica: Replica) -> int:
         """The journal number behind which the replica still has to be replayed."""
@@ -158,6 +181,8 @@ class Incidents:
         """Stores the checked entries of a run, and merges them when this node is a member."""
         incident, log = fresh[0].incident, fresh[0].log
         puts = tuple(self._package_row(entry) for entry in fresh if entry.package is not None)
+        for _, key, _ in puts:
+            self.stale_packages.pop(key, None)
         self._stage(CommitBatch(entries=tuple(fresh), seals=(seal,), puts=puts))
         size_bytes = sum(entry.size_bytes for entry in fresh)
         self._holdings.advance(incident, log, fresh[-1].seq, fresh[-1].hash, size_bytes)
@@ -174,8 +199,20 @@ class Incidents:
             merged = replica.merge(fresh)
             if learned:
                 merged += replica.merge_waiting()
+            self._look_for_own(replica, merged)
             self._journal(incident, merged)
             self._watch_epochs(incident, replica, now)
+
+    def _look_for_own(self, replica: Replica, merged: Sequence[Position]) -> None:
+        """Entries of this device that it did not have: it was restored from a backup, or there are two of it. Nothing
+        is to be done, every process writes logs of its own, but the operator should know."""
+        for log in dict.fromkeys(log for log, _ in merged):
+            writer = replica.writer(log)
+            if writer is not None and writer.device == self._identity.device and log not in self._strange:
+                self._strange.add(log)
+                seq = min(seq for merged_log, seq in merged if merged_log == log)
+                reason = "peers hold entries of this device that it did not have"
+                replica.troubles.append(Trouble("restored-or-cloned", reason, log, seq))
 
     def is_member(self, incident: IncidentId) -> bool:
         """Does this node hold a key of the incident?"""
@@ -205,6 +242,12 @@ class Incidents:
                     return found
                 found.append((key_id, entry.package))
         return found
+
+    def forget(self, incident: IncidentId) -> None:
+        """An incident that this node never could read is dropped."""
+        replica = self.replicas.pop(incident, None)
+        for key_id, (log, _) in replica.package_positions() if replica is not None else ():
+            self.stale_packages[incident + key_id + log] = None
 
     def _package_row(self, entry: Entry) -> tuple[str, bytes, bytes]:
         key = entry.incident + entry.key_id + entry.log
@@ -396,7 +439,7 @@ class Incidents:
             try:
                 self._renew_epoch(replica, "", now)
                 self._repaired[incident] = now.monotonic_s
-            except RefusedError as refusal:
+            except (RefusedError, LocalFaultError) as refusal:
                 self._repair_at[incident] = now.monotonic_s + REPAIR_RETRY_S
                 failed.append((incident, f"{refusal.code}: {refusal.reason}"))
         return failed
@@ -440,7 +483,7 @@ class Incidents:
             opening = entries.sign_opening(self._identity.device_key, bundle, replica.incident, own.id)
             replica.open_own_log(own.id, self._writer, bundle)
         content = Content(
-            parents=tuple(self._hash_at(replica.incident, position) for position in parents),
+            parents=tuple(self._hash_at(replica, position) for position in parents),
             time_ms=max(0, now.wall_ms),
             operator=operator,
             operations=tuple(encode_operation(operation) for operation in operations),
@@ -468,22 +511,23 @@ class Incidents:
 
     def _own_log(self, replica: Replica) -> _OwnLog:
         own = self._own.get(replica.incident)
-        if own is None:
+        if own is None or (own.damaged and not own.unsealed):
             key = SigningKey(self._random_bytes(32))
             own = self._own[replica.incident] = _OwnLog(key, LogId(key.public))
         return own
 
-    def _hash_at(self, incident: IncidentId, position: Position) -> EntryHash:
-        height, head = self._holdings.head(incident, position[0])
-        if height == position[1]:
-            return head
-        return self._store.read(incident, position[0], position[1], position[1])[0].hash
+    def _hash_at(self, replica: Replica, position: Position) -> EntryHash:
+        height, head = self._holdings.head(replica.incident, position[0])
+        return head if height == position[1] else replica.hash_at(*position)
 
     def _seal(self, own: _OwnLog) -> None:
-        last = own.unsealed[-1]
+        first, last = own.unsealed[0], own.unsealed[-1]
         seal = entries.sign_seal(own.key, last)
         self._stage(CommitBatch(seals=(seal,)))
-        self._holdings.advance(last.incident, own.id, last.seq, last.hash, own.unsealed_bytes)
+        if self._holdings.head(last.incident, own.id)[0] == first.seq - 1:
+            self._holdings.advance(last.incident, own.id, last.seq, last.hash, own.unsealed_bytes)
+        else:
+            own.damaged = True
         self._runs.append((own.unsealed, seal))
         own.unsealed, own.unsealed_bytes = [], 0
 

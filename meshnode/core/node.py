@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from meshnode.core import attachments, epochs, wire
 from meshnode.core.budget import Budgets
+from meshnode.core.custody import Custody, RelaySettings
 from meshnode.core.events import (
     AddressFound,
     ChangeIncident,
@@ -33,7 +34,7 @@ from meshnode.core.events import (
     Tick,
     Written,
 )
-from meshnode.core.exchange import Exchange, RelaySettings
+from meshnode.core.exchange import Exchange
 from meshnode.core.gossip import Gossip
 from meshnode.core.holdings import Holdings
 from meshnode.core.identity import Identity
@@ -92,6 +93,9 @@ class Node:
         self.rollcall = Rollcall(identity, store, self.outbox, random_bytes, self._put, now)
         roster, ring = self.rollcall.roster, self.rollcall.ring
         self.incidents = Incidents(identity, store, self.holdings, roster, ring, rng, random_bytes, sealer)
+        self._journal_told = self.incidents.journal
+        self.incidents.load(merge=read_only is None)
+        self.custody = Custody(settings.relay, store, self.holdings, self.incidents, self._stage, now)
         self.peers = Peers(identity.device, settings.peers, settings.dial, rng)
         self._gossip = Gossip()
         self._sync = Sync(rng, self._height, settings.anti_entropy_interval_s)
@@ -103,14 +107,12 @@ class Node:
             self._gossip,
             self._sync,
             self.outbox,
-            settings.relay,
+            self.custody,
             lambda fault: self.note_degraded(fault, self._now),
         )
         self.exchange.takes_in = read_only is None
         self._budgets = Budgets()
         self._damage_seen = 0
-        self._journal_told = self.incidents.journal
-        self.incidents.load(merge=read_only is None)
         if read_only is None:
             self.rollcall.rotate([], now)
         else:
@@ -141,7 +143,7 @@ class Node:
             times.append(self.rollcall.check_at)
         machines: list[Any] = [self.peers, self._gossip, self._sync]
         if self.read_only is None:
-            machines.append(self.incidents)
+            machines += [self.incidents, self.custody]
         for machine in machines:
             due = machine.next_deadline()
             if due is not None:
@@ -154,6 +156,7 @@ class Node:
         if self.read_only is None:
             self.incidents.seal_runs()
             self.incidents.checkpoint_all()
+            self.custody.stop(now)
         self.outbox.clear()
         return Step(self.incidents.staged, ())
 
@@ -304,13 +307,17 @@ class Node:
             )
             self._damage_seen = damaged
             self.holdings.refresh(self.store)
+            self.incidents.staged = self.read_only is None  # the next commit moves the rows out of the way
 
     def stage_probe(self) -> None:
         """Something small to commit: does the disk take writes again?"""
         self._put(PROBE_NAMESPACE, b"", b"")
 
     def _put(self, namespace: str, key: bytes, value: bytes) -> None:
-        self.store.stage(CommitBatch(puts=((namespace, key, value),)))
+        self._stage(CommitBatch(puts=((namespace, key, value),)))
+
+    def _stage(self, batch: CommitBatch) -> None:
+        self.store.stage(batch)
         self.incidents.staged = True
 
     def _height(self, incident: IncidentId, log: LogId) -> int:

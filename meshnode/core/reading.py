@@ -95,7 +95,7 @@ class Reading:
         for log, merged in replica.merged_heads():
             height, head = self._node.holdings.head(incident, log)
             if height != merged:
-                head = self._node.store.read(incident, log, merged, merged)[0].hash
+                head = replica.hash_at(log, merged)
             yield LogHead(log, merged, head)
 
     def incident(self, incident: IncidentId) -> IncidentView:
