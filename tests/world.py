@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from meshnode.core import certificates
+from meshnode.core.custody import RelaySettings
 from meshnode.core.events import (
     Attachment,
     Change,
@@ -38,15 +39,15 @@ from meshnode.core.events import (
     Tick,
     Written,
 )
-from meshnode.core.exchange import RelaySettings
 from meshnode.core.identity import Identity
 from meshnode.core.ids import IncidentId
 from meshnode.core.keys import PublicKey, SigningKey
 from meshnode.core.node import Node, NodeSettings
 from meshnode.core.peers import ConfiguredPeer
 from meshnode.core.reading import Reading
-from meshnode.errors import MeshnodeError
+from meshnode.errors import LocalFaultError, MeshnodeError
 from meshnode.storage.memory import MemoryLogStore
+from meshnode.storage.ticket import CommittingLogStore
 
 START_WALL_MS = 1_780_000_000_000
 LATENCY_S = 0.01
@@ -88,7 +89,7 @@ class Host:
     name: str
     identity: Identity
     settings: NodeSettings
-    store: MemoryLogStore
+    store: CommittingLogStore
     node: Node
     reading: Reading
     links: dict[int, Link] = field(default_factory=dict)
@@ -97,6 +98,13 @@ class Host:
     journal: int = 0
     up: bool = True
     wall_skew_ms: int = 0
+    dies_before_commit: bool = False
+    """The next step that wants a commit is its last: nothing of it becomes durable, nothing of it is said."""
+
+    @property
+    def codes(self) -> set[str]:
+        """Every code reported so far."""
+        return {report.code for report in self.reports}
 
 
 @dataclass
@@ -106,6 +114,16 @@ class Link:
     peer: Host
     far: int
     open: bool = True
+
+
+@dataclass
+class Weather:
+    """What links do to frames. QUIC does none of this to a stream; the node must not depend on that."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    reordering_s: float = 0.0
+    """Each frame takes up to so much longer, by its own luck."""
 
 
 class World:
@@ -119,25 +137,51 @@ class World:
         self.cut: set[frozenset[str]] = set()
         self.filter: Callable[[Host, Host, bytes], list[bytes]] = lambda _a, _b, data: [data]
         """Sees every frame: drop, change or multiply it."""
+        self.weather = Weather()
         self.bytes_sent = 0
 
     # --- hosts ----------------------------------------------------------------------------------------------------
 
-    def add(self, noc: str, name: str = "1", relay: bool = True, peers: tuple[str, ...] = ()) -> Host:
-        identity = make_identity(noc, name, relay)
+    def add(
+        self,
+        noc: str,
+        name: str = "1",
+        relay: bool | RelaySettings = True,
+        peers: tuple[str, ...] = (),
+        store: CommittingLogStore | None = None,
+        make: Callable[..., Node] = Node,
+    ) -> Host:
+        """``peers`` are addresses: a host is reached at its name with ``:1``. ``make`` builds the node: a subclass that
+        misbehaves, in place of an honest one."""
+        if isinstance(relay, bool):
+            relay = RelaySettings(enabled=relay)
+        identity = make_identity(noc, name, relay.enabled)
         configured = tuple(ConfiguredPeer((address,)) for address in peers)
-        settings = NodeSettings(peers=configured, relay=RelaySettings(enabled=relay))
-        store = MemoryLogStore()
+        settings = NodeSettings(peers=configured, relay=relay)
+        store = store or MemoryLogStore()
         host_name = noc if name == "1" else f"{noc}-{name}"
-        node = self._make_node(identity, settings, store)
+        node = self._make_node(identity, settings, store, make)
         host = Host(host_name, identity, settings, store, node, Reading(node))
         self.hosts[host_name] = host
         self.step(host, [Tick()])
         return host
 
-    def _make_node(self, identity: Identity, settings: NodeSettings, store: MemoryLogStore) -> Node:
+    def _make_node(
+        self,
+        identity: Identity,
+        settings: NodeSettings,
+        store: CommittingLogStore,
+        make: Callable[..., Node] = Node,
+        read_only: LocalFaultError | None = None,
+        skew_ms: int = 0,
+    ) -> Node:
         rng = random.Random(self.rng.random())
-        return Node(identity, settings, store, rng, rng.randbytes, self.time_of(0))
+        while True:
+            try:
+                return make(identity, settings, store, rng, rng.randbytes, self.time_of(skew_ms), read_only=read_only)
+            except LocalFaultError as fault:  # a damaged row is told once, then left out
+                if fault.code != "store-row-damaged":
+                    raise
 
     def time_of(self, skew_ms: int) -> Now:
         return Now(self.now, START_WALL_MS + int(self.now * 1000) + skew_ms)
@@ -145,12 +189,20 @@ class World:
     def crash(self, host: Host) -> None:
         """Loses what was not committed, and every link."""
         host.up = False
-        host.store.lose_uncommitted()
+        host.store.abandon()
         for number in list(host.links):
             self.drop_link(host, number)
 
-    def restart(self, host: Host) -> None:
-        host.node = self._make_node(host.identity, host.settings, host.store)
+    def stop(self, host: Host) -> None:
+        """A clean stop, with checkpoints."""
+        if host.node.stop(self.time_of(host.wall_skew_ms)).commit:
+            commit_all(host.store)
+        self.crash(host)
+
+    def restart(self, host: Host, read_only: LocalFaultError | None = None) -> None:
+        host.node = self._make_node(
+            host.identity, host.settings, host.store, read_only=read_only, skew_ms=host.wall_skew_ms
+        )
         host.reading = Reading(host.node)
         host.up = True
         self.step(host, [Tick()])
@@ -162,7 +214,11 @@ class World:
             return
         step = host.node.step(events, self.time_of(host.wall_skew_ms))
         if step.commit:
-            host.store.commit_all()
+            if host.dies_before_commit:
+                host.dies_before_commit = False
+                self.crash(host)
+                return
+            commit_all(host.store)
         for effect in step.effects:
             match effect:
                 case Send(link, channel, data, _):
@@ -189,7 +245,10 @@ class World:
             return
         self.bytes_sent += len(data)
         for frame in self.filter(host, link.peer, data):
-            self.after(LATENCY_S, lambda frame=frame: self._arrive(link, channel, frame))
+            for _ in range(1 + (self.rng.random() < self.weather.duplication)):
+                if self.rng.random() >= self.weather.loss:
+                    delay_s = LATENCY_S + self.rng.random() * self.weather.reordering_s
+                    self.after(delay_s, lambda frame=frame: self._arrive(link, channel, frame))
 
     def _arrive(self, link: Link, channel: Channel, data: bytes) -> None:
         if link.far in link.peer.links:
@@ -230,6 +289,7 @@ class World:
 
     def heal(self) -> None:
         self.cut.clear()
+        self.weather = Weather()
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -275,6 +335,13 @@ class World:
 
     def share(self, host: Host, incident: IncidentId, *nocs: str) -> Written:
         return self.ask(host, ShareIncident(next(self._numbers), incident, "manager", nocs))
+
+
+def commit_all(store: CommittingLogStore) -> None:
+    """Everything staged becomes durable now."""
+    while (ticket := store.begin_commit()) is not None:
+        store.write(ticket)
+        store.end_commit(ticket)
 
 
 def _identity_of(host: Host) -> PeerIdentity:
