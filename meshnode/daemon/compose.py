@@ -28,8 +28,8 @@ from meshnode.api.server import ApiServer
 from meshnode.api.settings import ApiLimits, ApiSettings, SocketSettings
 from meshnode.api.sockets import Listener, open_listeners
 from meshnode.config import Config
+from meshnode.core.custody import RelaySettings
 from meshnode.core.events import AddressFound, Now
-from meshnode.core.exchange import RelaySettings
 from meshnode.core.hello import LinkAuthenticator
 from meshnode.core.identity import Identity
 from meshnode.core.ids import DeviceId
@@ -95,7 +95,9 @@ def _node_settings(config: Config, relay: bool) -> NodeSettings:
             for peer in config.peers
         ),
         advertise=config.listen.advertise,
-        relay=RelaySettings(relay, config.relay.quota_incident_bytes, config.relay.quota_total_bytes),
+        relay=RelaySettings(
+            relay, config.relay.quota_incident_bytes, config.relay.quota_total_bytes, config.relay.time_to_live_s
+        ),
         dial=DialSettings(config.links.redial_min_s, config.links.redial_max_s),
         anti_entropy_interval_s=config.sync.anti_entropy_interval_s,
     )

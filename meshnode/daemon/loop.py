@@ -100,7 +100,7 @@ class Loop:
         self._links = links
         self._clock = clock
         self._report = report
-        self.node = make_node(None)
+        self.node = self._make_undamaged(None)
         self.reading = Reading(self.node)
         self.durable_journal = store.applied_last()
         self._inbox: deque[Event] = deque([Tick()])
@@ -113,6 +113,8 @@ class Loop:
         self._idle = trio.Event()
         self._requests: dict[int, _Waiting] = {}
         self._request_numbers = 0
+        self._commits_since_tidy = 0
+        self._tidy_wanted = False
         self._standing: dict[str, tuple[MeshnodeError, Now]] = {}
         """Faults that are not the node's own: a node that is built anew is told of them again."""
         self._journal_grew = trio.Event()
@@ -179,6 +181,11 @@ class Loop:
         while self.durable_journal <= after:
             await self._journal_grew.wait()
 
+    def tidy_soon(self) -> None:
+        """Makes the store tidy as soon as no commit is waiting, if there was one since it last did."""
+        self._tidy_wanted = self._commits_since_tidy > 0
+        self._groups_wake.set()
+
     # --- the tasks ------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -235,7 +242,7 @@ class Loop:
 
     async def _commit(self) -> None:
         while True:
-            while not self._groups:
+            while not self._groups and not self._tidy_wanted:
                 self._committing = False
                 self._idle.set()
                 self._groups_wake = trio.Event()
@@ -262,13 +269,15 @@ class Loop:
             if ticket is not None:
                 await self._disk.run(partial(self._store.write, ticket))
                 self._store.end_commit(ticket)
+                self._commits_since_tidy += 1
         except LocalFaultError as fault:
             return fault
         return None
 
     async def _tidy(self) -> LocalFaultError | None:
         """Shortens what later commits have to wait for, when that is due. None when commits can go on."""
-        if self._store.tidy_due():
+        if self._tidy_wanted or self._store.tidy_due():
+            self._tidy_wanted, self._commits_since_tidy = False, 0
             try:
                 await self._disk.run(self._store.tidy)
             except LocalFaultError as fault:
@@ -299,7 +308,7 @@ class Loop:
     def _rebuild(self, read_only: LocalFaultError | None) -> None:
         """A new node from what is durable, told of the links there are before anything that waits."""
         counts = self.node.outbox.counts
-        self.node = self._make_node(read_only)
+        self.node = self._make_undamaged(read_only)
         self.node.outbox.counts.update(counts)
         for fault, since in self._standing.values():
             self.node.note_degraded(fault, since)
@@ -307,6 +316,17 @@ class Loop:
         waiting = [event for event in self._inbox if not isinstance(event, LinkUp)]
         self._inbox = deque([*self._links.up.values(), *waiting])
         self.post(Tick())
+
+    def _make_undamaged(self, read_only: LocalFaultError | None) -> Node:
+        """The node of what the store can still give. A damaged row is told once and then skipped, so this ends."""
+        while True:
+            try:
+                return self._make_node(read_only)
+            except LocalFaultError as fault:
+                if fault.code != "store-row-damaged":
+                    raise
+                self._store.abandon()  # what the node had staged before it met the row
+                self._report(Report(fault.code, fault.reason))
 
     async def _wait_for_disk(self) -> None:
         """Tries to commit something small now and then; meanwhile refusals and answers to peers go out."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import resource
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -60,7 +61,7 @@ def _slow_start(seconds: float) -> None:
 
     def slow(node: Node, *arguments: Any, **named: Any) -> None:
         print("building the node", flush=True)
-        time.sleep(seconds)
+        threading.Event().wait(seconds)
         build(node, *arguments, **named)
 
     Node.__init__ = slow

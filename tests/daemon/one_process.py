@@ -15,8 +15,8 @@ from typing import Any
 import trio
 from world import START_WALL_MS, make_identity
 
+from meshnode.core.custody import RelaySettings
 from meshnode.core.events import Change, ChangeKind, Now, Report, Written
-from meshnode.core.exchange import RelaySettings
 from meshnode.core.hello import LinkAuthenticator
 from meshnode.core.ids import IncidentId
 from meshnode.core.node import Node, NodeSettings

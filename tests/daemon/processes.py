@@ -111,8 +111,8 @@ def wait_holds(nodes: Sequence[Node], incident: str, expected: set[str], timeout
                 len({digest(node, incident) for node in nodes}) == 1
             )
         except ApiError as error:
-            if error.code in ("unknown-incident", "not-a-member"):
-                return False
+            if error.code in ("unknown-incident", "not-a-member", "store-row-damaged"):
+                return False  # not yet, or not yet again
             raise
 
     wait_for(holds, timeout_s, f"{len(expected)} records at {', '.join(node.noc for node in nodes)}")
