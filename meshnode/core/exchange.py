@@ -14,10 +14,9 @@ offered what:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from meshnode.core import wire
-from meshnode.core.custody import Custody
+from meshnode.core.custody import Custody, RelaySettings
 from meshnode.core.events import Now
 from meshnode.core.gossip import Gossip
 from meshnode.core.holdings import Fit, Holdings
@@ -27,6 +26,7 @@ from meshnode.core.log import ENTRY_OVERHEAD_BYTES, LogStore
 from meshnode.core.outbox import Outbox
 from meshnode.core.peers import Peers
 from meshnode.core.picture import Picture
+from meshnode.core.refusals import Refusals
 from meshnode.core.retention import Heights
 from meshnode.core.sync import Sync
 from meshnode.errors import LocalFaultError, UntrustedInputError
@@ -37,24 +37,6 @@ QUOTA_RETRY_S = 600.0
 """How long a relay asks for nothing more of an incident once its quota is used up."""
 INTEREST_MAX = 65_536
 """Incidents remembered per link, of those the peer showed that it holds and those it was asked about."""
-
-
-OFFER_INTERVAL_S = 600.0
-"""How often an incident that did not grow is offered again to a peer that does not list it: it may refuse it."""
-REFUSAL_INTERVAL_S = 600.0
-"""How often the refusal of one incident is reported again on a link."""
-
-
-@dataclass(slots=True)
-class _Refusals:
-    """Of one link, about incidents that one of the two does not take. Each is bounded by INTEREST_MAX."""
-
-    judged: dict[IncidentId, bytes] = field(default_factory=dict)
-    """The digest the peer listed of an incident dropped here when its heights were asked."""
-    offered: dict[IncidentId, tuple[bytes, float]] = field(default_factory=dict)
-    """The digest offered of an incident that the peer does not list, and when to offer it again."""
-    told: dict[tuple[str, IncidentId], float] = field(default_factory=dict)
-    """When to report a refusal again."""
 
 
 class Exchange:
@@ -80,7 +62,7 @@ class Exchange:
         self._sync = sync
         self._outbox = outbox
         self._custody = custody
-        self._relay = custody.settings
+        self._relay: RelaySettings = custody.settings
         self._on_local_fault = on_local_fault
         self.takes_in = True
         """False while nothing can be made durable: then this node serves what it holds and asks for nothing."""
@@ -89,7 +71,7 @@ class Exchange:
         """Per link, incidents the peer showed that it holds."""
         self._asked: dict[int, dict[IncidentId, float]] = {}
         """Per link, incidents whose packages were asked for, and when to ask again."""
-        self._refusals: dict[int, _Refusals] = {}
+        self._refusals = Refusals()
         self._full: dict[IncidentId, float] = {}
         """Incidents for which there was no room, and when to ask for them again."""
 
@@ -104,14 +86,14 @@ class Exchange:
 
     def on_link_up(self, link: int, now: Now) -> None:
         self._interest[link] = set()
-        self._refusals[link] = _Refusals()
+        self._refusals.on_link_up(link)
         self._gossip.on_link_up(link)
         self._sync.on_link_up(link, now.monotonic_s)
 
     def on_link_down(self, link: int, now: Now) -> None:
         del self._interest[link]
         self._asked.pop(link, None)
-        del self._refusals[link]
+        self._refusals.on_link_down(link)
         self._gossip.on_link_down(link)
         self._sync.on_link_down(link)
         for other in self._interest:  # what was asked there is asked elsewhere
@@ -158,7 +140,9 @@ class Exchange:
         if message.last:
             for incident in self._holdings.incidents():
                 if incident not in self._interest[link] and self._offers(link, incident):
-                    self._offer(link, incident, now)
+                    digest = self._holdings.incident_digest(incident)
+                    if self._refusals.offer_due(link, incident, digest, now.monotonic_s):
+                        self._send_heights(link, incident, answer=False)
 
     def _send_heights(self, link: int, incident: IncidentId, answer: bool) -> None:
         heads = [(head.log, head.height) for head in self._holdings.logs(incident)]
@@ -174,8 +158,10 @@ class Exchange:
         if self._is_expired(link, message.incident, message.heights, now, missed=lacks_of_member):
             return
         self._note_interest(link, message.incident)
-        for log, height in message.heights:
-            self._on_told(link, message.incident, log, height, now)
+        # What lacks least comes first: a short log often holds the epoch that a long one needs to be read.
+        incident = message.incident
+        for log, height in sorted(message.heights, key=lambda row: row[1] - self._height(incident, row[0])):
+            self._on_told(link, incident, log, height, now)
         if message.last and not message.answer:
             self._send_heights(link, message.incident, answer=True)
         self.request(link, now)
@@ -370,37 +356,16 @@ class Exchange:
 
     def _was_judged(self, link: int, incident: IncidentId, digest: bytes) -> bool:
         """The peer lists what was dropped here as it did when its heights were asked: they are not asked again."""
-        if not self._custody.is_dropped(incident):
+        if not self._custody.is_dropped(incident) or not self._refusals.was_judged(link, incident, digest):
             return False
-        judged = self._refusals[link].judged
-        if judged.get(incident) == digest:
-            self._custody.on_offered(incident)
-            return True
-        if len(judged) >= INTEREST_MAX:
-            judged.clear()
-        judged[incident] = digest
-        return False
-
-    def _offer(self, link: int, incident: IncidentId, now: Now) -> None:
-        offered = self._refusals[link].offered
-        digest = self._holdings.incident_digest(incident)
-        before, again_at = offered.get(incident, (b"", 0.0))
-        if digest != before or now.monotonic_s >= again_at:
-            if len(offered) >= INTEREST_MAX:
-                offered.clear()
-            offered[incident] = (digest, now.monotonic_s + OFFER_INTERVAL_S)
-            self._send_heights(link, incident, answer=False)
+        self._custody.on_offered(incident)
+        return True
 
     def _refuse(self, link: int, incident: IncidentId, error: UntrustedInputError, now: Now) -> None:
         """Reported once in a while: what is refused is offered again and again."""
-        told = self._refusals[link].told
-        if now.monotonic_s < told.get((error.code, incident), now.monotonic_s):
-            self._peers.by_link[link].last_refusal = error.code
-            return
-        if len(told) >= INTEREST_MAX:
-            told.clear()
-        told[error.code, incident] = now.monotonic_s + REFUSAL_INTERVAL_S
-        self._report_refusal(link, error)
+        if self._refusals.report_due(link, incident, error.code, now.monotonic_s):
+            self._report_refusal(link, error)
+        self._peers.by_link[link].last_refusal = error.code
 
     def _note_full(self, incident: IncidentId, now: Now) -> None:
         if len(self._full) >= INTEREST_MAX:

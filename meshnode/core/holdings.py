@@ -95,6 +95,13 @@ class Holdings:
         logs.digest = None
         self._digest = None
 
+    def forget(self, incident: IncidentId) -> None:
+        """The incident was dropped."""
+        logs = self._incidents.pop(incident, None)
+        if logs is not None:
+            self.entries -= sum(height for height, _ in logs.heads.values())
+            self._digest = None
+
     def refresh(self, store: LogStore) -> None:
         """After damage was found: what the store can still give is what is held, and sync fetches the rest again."""
         for incident, logs in self._incidents.items():
