@@ -59,6 +59,8 @@ class Waiting:
 
     key_id: KeyId | None = None
     parent: EntryHash | None = None
+    progress: int = 0
+    """With neither key nor parent named: what had been stored and merged then. The next entry is worth a try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,10 @@ class Replica:
         self._logs: dict[LogId, _MemberLog] = {}
         self._timeline: list[tuple[int, LogId, int]] | None = None
         self.merged = 0
+        self._ready: dict[LogId, None] = {}
+        """Logs whose next stored entry can be tried."""
+        self._progress = 0
+        """Goes up whenever something was stored or merged."""
         self.troubles: list[Trouble] = []
         self.on_key: Callable[[KeyId, bytes], None] = lambda key_id, key: None
         """Called for each key that becomes known, so that the node keeps it."""
@@ -160,53 +166,67 @@ class Replica:
     # --- merging --------------------------------------------------------------------------------------------------
 
     def merge(self, fresh: Sequence[Entry]) -> list[Position]:
-        """Merges what can be merged after these consecutive entries of one log were stored, in causal order."""
+        """Merges what can be merged of these consecutive entries of one log, which were stored a moment ago."""
         merged: list[Position] = []
-        log = self._log(fresh[0].log)
-        if not log.broken and log.waiting is None and fresh[0].seq == self.graph.height(fresh[0].log) + 1:
-            self._merge_run(fresh, merged)
-        elif log.waiting is None and not log.broken:
-            self._merge_stored(fresh[0].log, merged)
-        self._merge_waiting(merged)
+        self._progress += 1
+        log_id = fresh[0].log
+        log = self._log(log_id)
+        if log.waiting is None and not log.broken:
+            if log_id not in self._ready and fresh[0].seq == self.graph.height(log_id) + 1:
+                self._merge_run(fresh, merged)
+            else:
+                self._ready[log_id] = None
+        self._wake()
         return merged
 
-    def merge_waiting(self) -> list[Position]:
-        """Merges whatever became mergeable, after keys were learned or the replica was restored."""
+    @property
+    def ready(self) -> bool:
+        """Stored entries can be merged: call :meth:`merge_ready`."""
+        return bool(self._ready)
+
+    def merge_ready(self, limit: int) -> list[Position]:
+        """Merges at most ``limit`` stored entries that nothing keeps waiting any more.
+
+        Bounded, because a key that arrives late can set free a whole record, and the node has others to serve.
+        """
         merged: list[Position] = []
+        while self._ready and len(merged) < limit:
+            log_id = next(iter(self._ready))
+            del self._ready[log_id]
+            first = self.graph.height(log_id) + 1
+            last = first + min(MERGE_BATCH_ENTRIES, limit - len(merged)) - 1
+            run = self._read(log_id, first, last)
+            if run and self._merge_run(run, merged) and run[-1].seq == last:
+                self._ready[log_id] = None
+            if not self._ready:
+                self._wake()
+        return merged
+
+    def look_for_stored(self) -> None:
+        """After keys were learned or the replica was restored: every log with unmerged entries is tried."""
         for head in self._store.heads(self.incident):
             log = self._log(head.log)
             if log.waiting is None and not log.broken and self.graph.height(head.log) < head.height:
-                self._merge_stored(head.log, merged)
-        self._merge_waiting(merged)
-        return merged
+                self._ready[head.log] = None
+        self._wake()
 
     def replay(self, run: Sequence[Entry]) -> None:
         """Merges entries of the journal again, in their journal order, at start."""
         if run[0].seq == self.graph.height(run[0].log) + 1:
             self._merge_run(run, [])
 
-    def _merge_waiting(self, merged: list[Position]) -> None:
-        progress = True
-        while progress:
-            progress = False
-            for log_id, log in list(self._logs.items()):
-                if log.waiting is not None and self._is_over(log.waiting):
-                    log.waiting = None
-                    before = len(merged)
-                    self._merge_stored(log_id, merged)
-                    progress = progress or len(merged) > before
+    def _wake(self) -> None:
+        for log_id, log in self._logs.items():
+            if log.waiting is not None and self._is_over(log.waiting):
+                log.waiting = None
+                self._ready[log_id] = None
 
     def _is_over(self, waiting: Waiting) -> bool:
         if waiting.key_id is not None:
             return waiting.key_id in self.keys
-        return waiting.parent is None or self._find_merged(waiting.parent) is not None
-
-    def _merge_stored(self, log_id: LogId, merged: list[Position]) -> None:
-        while True:
-            first = self.graph.height(log_id) + 1
-            run = self._read(log_id, first, first + MERGE_BATCH_ENTRIES - 1)
-            if not run or not self._merge_run(run, merged):
-                return
+        if waiting.parent is not None:
+            return self._find_merged(waiting.parent) is not None
+        return self._progress > waiting.progress
 
     def _merge_run(self, run: Sequence[Entry], merged: list[Position]) -> bool:
         """True when every entry was merged."""
@@ -221,7 +241,7 @@ class Replica:
                 self.troubles.append(Trouble(error.code, error.reason, entry.log, entry.seq))
                 return False
             except LocalFaultError:
-                waiting = Waiting()  # a parent's row is damaged: it is found again once a peer has sent it
+                waiting = Waiting(progress=self._progress)  # a parent's row is damaged, until a peer has sent it
             if waiting is not None:
                 log.waiting = waiting
                 return False
@@ -246,7 +266,7 @@ class Replica:
             self._check_key_started(entry, parents)
         operations = [operation_untrusted(operation) for operation in content.operations]
         if not self.document.admits(entry.log, entry.seq, operations):
-            return Waiting()
+            return Waiting(progress=self._progress)
         body = None if content.epoch is None else epochs.epoch_body_untrusted(content.epoch)
         if log.writer is None and content.opening is not None:
             log.writer, log.bundle = writer, content.opening.bundle
@@ -287,6 +307,7 @@ class Replica:
         log.flags.append(flags)
         log.key_id = entry.key_id
         self.merged += 1
+        self._progress += 1
         if self._timeline is not None:
             insort(self._timeline, (order, entry.log, entry.seq))
 
@@ -318,7 +339,7 @@ class Replica:
         try:
             return self._store.read(self.incident, log_id, first, last)
         except LocalFaultError:
-            self._log(log_id).waiting = self._log(log_id).waiting or Waiting()
+            self._log(log_id).waiting = self._log(log_id).waiting or Waiting(progress=self._progress)
             return []
 
     def _find_merged(self, parent: EntryHash) -> Position | None:
