@@ -111,6 +111,7 @@ class Node:
             lambda fault: self.note_degraded(fault, self._now),
         )
         self.exchange.takes_in = read_only is None
+        self.started_ms = now.wall_ms
         self._budgets = Budgets()
         self._damage_seen = 0
         if read_only is None:
@@ -288,8 +289,7 @@ class Node:
                 raise self.read_only.with_traceback(None)  # one record for many refusals
             outcome = act()
         except (RefusedError, UntrustedInputError, LocalFaultError) as error:
-            outcome = error
-            self.outbox.count(error.code)
+            outcome = error  # counted by whoever tells the client
         self.outbox.add(Reply(request, outcome))
 
     # --- small things ---------------------------------------------------------------------------------------------

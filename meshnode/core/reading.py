@@ -289,7 +289,7 @@ class Reading:
             name=name,
             addresses=node.peers.addresses_of(device),
             state=state,
-            since_ms=peer.since_wall_ms if peer is not None else 0,
+            since_ms=peer.since_wall_ms if peer is not None else node.started_ms,
             round_trip_ms=peer.round_trip_s * 1000 if peer is not None and peer.round_trip_s is not None else None,
             they_lack=node.exchange.they_lack(device),
             we_lack=node.exchange.we_lack(device),

@@ -362,19 +362,23 @@ class Replica:
         log.writer, log.bundle = writer, bundle
 
     def parents_for(self, own_log: LogId, key_id: KeyId, starts_epoch: bool) -> list[Position]:
-        """Heads of other logs for the next own entry, at most PARENTS_MAX; the rest follow in the next one.
-
-        First what others demand to find in its past: for an epoch everything that decides about members, for the
-        first entry under a key the epoch that starts it.
-        """
-        log = self._log(own_log)
-        needed: list[Position] = []
-        if starts_epoch:
-            needed = list(self.group.heads())
-        elif log.key_id != key_id:
-            needed = list(self.group.epoch_starts(key_id)[:1])
-        chosen = dict.fromkeys([*needed, *self.graph.frontier()])
+        """Heads of other logs for the next own entry, at most PARENTS_MAX; the rest follow in the next one."""
+        chosen = dict.fromkeys([*self._needed(own_log, key_id, starts_epoch), *self.graph.frontier()])
         return [head for head in chosen if head[0] != own_log][: entries.PARENTS_MAX]
+
+    def is_past_whole(self, own_log: LogId, key_id: KeyId, starts_epoch: bool, parents: Sequence[Position]) -> bool:
+        """Do these parents lead to everything that others demand to find in the past of the next own entry?"""
+        own_height = self.graph.height(own_log)
+        heads = [*parents, (own_log, own_height)] if own_height else parents
+        needed = self._needed(own_log, key_id, starts_epoch)
+        return all(any(self.graph.covers(head, position) for head in heads) for position in needed)
+
+    def _needed(self, own_log: LogId, key_id: KeyId, starts_epoch: bool) -> Sequence[Position]:
+        """For an epoch everything that decides about members, for the first entry under a key the epoch that starts
+        it."""
+        if starts_epoch:
+            return self.group.heads()
+        return self.group.epoch_starts(key_id)[:1] if self._log(own_log).key_id != key_id else ()
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -412,8 +416,12 @@ class Replica:
         return self._open(entry, entries.log_keys(self.keys[entry.key_id], self.incident, log_id))
 
     def hash_at(self, log_id: LogId, seq: int) -> EntryHash:
-        """Of a merged entry. Raises LocalFaultError when its row is damaged."""
-        return self._stored(log_id, seq).hash
+        """Of a merged entry: from its row, or from the entry that follows it. Raises LocalFaultError when both are
+        damaged."""
+        try:
+            return self._stored(log_id, seq).hash
+        except LocalFaultError:
+            return self._stored(log_id, seq + 1).previous
 
     def _stored(self, log_id: LogId, seq: int) -> Entry:
         found = self._store.read(self.incident, log_id, seq, seq)
@@ -447,10 +455,10 @@ class Replica:
             return False
         graph = CausalGraph.restore(data[2])
         try:
-            group = Group.restore(data[3], self.incident, graph)
+            group, document = Group.restore(data[3], self.incident, graph), Document.restore(data[4])
         except LocalFaultError:
             return False
-        self.graph, self.group, self.document = graph, group, Document.restore(data[4])
+        self.graph, self.group, self.document = graph, group, document
         self.merged = data[1]
         for log_id, bundle, flags, broken in data[5]:
             log = self._log(LogId(log_id))

@@ -152,6 +152,7 @@ class PeerView:
     state: str
     """``connected``; ``connecting`` when it was never linked since the start and is being dialled; else ``cut-off``."""
     since_ms: int
+    """Since when it is in this state; for a peer not linked since the start, the start."""
     round_trip_ms: float | None
     they_lack: int | None
     """Entries this node holds that the peer had not when it last told; None before it ever told."""
