@@ -59,7 +59,8 @@ class LinkUp:
     """A number that the shell never reuses while it runs."""
     peer: PeerIdentity
     address: str
-    """``host:port`` of the other end as this node sees it; IPv6 in brackets."""
+    """What was dialled, as it was given to ``Dial``; else ``host:port`` of the other end as this node sees it, IPv6 in
+    brackets."""
     dialed: bool
     """True when this node opened the link."""
 

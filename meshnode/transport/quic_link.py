@@ -307,7 +307,7 @@ class QuicLink:
             self._send_hello()
         self.state = State.UP
         self._streams.open()
-        self._outputs.append(LinkUp(self.number, peer, self.address, self.dialed))
+        self._outputs.append(LinkUp(self.number, peer, self.dialed_address or self.address, self.dialed))
 
     def _on_quic_ended(self, ended: events.ConnectionTerminated, now: float) -> None:
         """aioquic ended the connection: because of the peer's close, of the peer's error, or of silence."""

@@ -213,14 +213,12 @@ async def test_after_a_failed_sync_nothing_is_acknowledged_until_a_restart(
 
 async def test_a_disk_too_full_to_tidy_goes_on_committing(autojump_clock: trio.testing.MockClock) -> None:
     be = Daemon(make_network(), "BE")
-    faults = iter([FULL])
+    faults = [FULL]
 
     def tidy() -> None:
-        fault = next(faults, None)
-        if fault is not None:
-            raise fault
+        raise faults.pop()
 
-    be.store.tidy_due, be.store.tidy = lambda: True, tidy
+    be.store.tidy_due, be.store.tidy = lambda: bool(faults), tidy
     async with running(be):
         incident = await be.open()
         await be.log(incident, "goes on")
@@ -239,7 +237,7 @@ async def test_a_disk_that_breaks_while_tidying_only_reads_from_then_on(
             be.store._failed = breaks[0]
             raise breaks[0]
 
-    be.store.tidy_due, be.store.tidy = lambda: True, tidy
+    be.store.tidy_due, be.store.tidy = lambda: bool(breaks), tidy
     async with running(be):
         incident = await be.open()
         await trio.sleep(1.0)
