@@ -183,7 +183,7 @@ class Loop:
 
     def tidy_soon(self) -> None:
         """Makes the store tidy as soon as no commit is waiting, if there was one since it last did."""
-        self._tidy_wanted = self._commits_since_tidy > 0
+        self._tidy_wanted = self._commits_since_tidy > 0 or self._store.tidy_due()
         self._groups_wake.set()
 
     # --- the tasks ------------------------------------------------------------------------------------------------
@@ -280,6 +280,8 @@ class Loop:
             self._tidy_wanted, self._commits_since_tidy = False, 0
             try:
                 await self._disk.run(self._store.tidy)
+                # What was dropped is deleted in slices: the next one at once, or behind the commit that waits.
+                self._tidy_wanted = self._store.tidy_due() and not self._stopping
             except LocalFaultError as fault:
                 if fault.code not in RETRY_CODES:
                     return fault
