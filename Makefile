@@ -19,7 +19,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo "$$python" && break; done)
 
 # Branch coverage of meshnode/core below this fails `make test`. The aim is 100; it only ever goes up.
-CORE_COVERAGE_PERCENT_MIN := 0
+CORE_COVERAGE_PERCENT_MIN := 94
 TEST_PROCESSES ?= auto
 
 .PHONY: help setup demo test lint types pytest bench lock clean
