@@ -25,7 +25,7 @@ TEST_PROCESSES ?= auto
 .PHONY: help setup demo test lint types pytest bench lock clean
 
 help:
-	@echo 'make demo    five nodes on this machine share an incident, and go on when the hub dies (about a minute)'
+	@echo 'make demo    five nodes on this machine share an incident, and go on when the hub dies (half a minute)'
 	@echo 'make test    checks style and types, runs all tests, holds the coverage of the core'
 	@echo 'make bench   measures spread, catch-up, writes, queries, start, rest'
 	@echo 'make setup   only what the others need: .venv with everything in requirements.lock'
