@@ -56,11 +56,17 @@ JOURNAL_SCAN_MAX = 2_000
 """Rows looked at for one page: bounds how long a reader of a quiet incident holds the loop (about 20 ms)."""
 
 
+BUILT_MAX = 4
+"""Incidents whose views are kept: 1,000 objects are some megabytes, and displays ask for few incidents, often."""
+
+
 class Reading:
-    """Stateless beside the node it reads."""
+    """Reads one node. Keeps nothing that it could not build again."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._built: dict[IncidentId, tuple[int, dict[str, FieldView], dict[str, list[ObjectView]]]] = {}
+        """(merged entries then, fields, collections) of the incidents read last, the oldest first."""
 
     # --- incidents ------------------------------------------------------------------------------------------------
 
@@ -99,13 +105,17 @@ class Reading:
             yield LogHead(log, merged, head)
 
     def incident(self, incident: IncidentId) -> IncidentView:
-        document = self._replica(incident).document
-        return IncidentView(
-            summary=self.summary(incident),
-            fields=document.fields_view(),
-            collections={name: document.collection_view(name) for name in document.collections()},
-            members=self.members(incident),
-        )
+        """The whole state. What only merged entries can change is built once for as many reads as they leave it."""
+        replica = self._replica(incident)
+        built = self._built.pop(incident, None)
+        if built is None or built[0] != replica.merged:
+            document = replica.document
+            collections = {name: document.collection_view(name) for name in document.collections()}
+            built = (replica.merged, document.fields_view(), collections)
+        self._built[incident] = built
+        if len(self._built) > BUILT_MAX:
+            del self._built[next(iter(self._built))]
+        return IncidentView(self.summary(incident), built[1], built[2], self.members(incident))
 
     def collection(self, incident: IncidentId, collection: str) -> list[ObjectView]:
         return self._replica(incident).document.collection_view(collection)
