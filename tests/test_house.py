@@ -55,11 +55,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 CORE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("ids", "codec", "names", "geometry", "views", "budget"),
-    ("keys", "log", "events", "facts", "operations", "causal", "ahead"),
+    ("keys", "log", "events", "facts", "operations", "causal", "ahead", "retention"),
     ("certificates", "entry", "prekeys", "vault", "epochs", "hello", "identity", "roster", "wire", "acts", "groups"),
     ("crdt", "snapshot", "field_types", "schema_fields", "schema", "planning", "incident", "attachments"),
     ("replica", "holdings", "outbox", "incidents"),
-    ("sync", "gossip", "peers", "picture", "rollcall"),
+    ("sync", "gossip", "peers", "picture", "rollcall", "custody", "refusals"),
     ("exchange",),
     ("node",),
     ("reading",),

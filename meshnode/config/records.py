@@ -220,8 +220,8 @@ class RelayConfig:
             "time_to_live",
             duration("1h", "3650d"),
             (
-                "Unreadable entries older than this on this disk may be dropped. Choose it longer than the "
-                "longest cut a member should be able to come back from."
+                "An unreadable incident that did not grow for so long, counted while the daemon runs, is dropped. "
+                "Choose it longer than the longest cut a member should be able to come back from."
             ),
         ),
     )
