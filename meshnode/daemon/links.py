@@ -143,19 +143,19 @@ class Links:
     def addresses(self) -> tuple[str, ...]:
         return self._transport.addresses
 
-    def counts(self) -> Counter[str]:
-        """By code, since the start; without zeros."""
-        return self._counted_before + self._transport.counters
+    def refused(self) -> Counter[str]:
+        """Who was refused before there was a link, by code, since the start: the node is not told of them."""
+        counted = self._counted_before + self._transport.counters - self._told
+        return Counter({code: number for code, number in counted.items() if code not in _NO_REFUSAL})
 
     def news(self) -> list[Report]:
-        """Whoever was refused before there was a link, since the last call: the node is not told of them."""
-        refused = self.counts() - self._told
+        """The same since the last call."""
+        refused = self.refused()
         fresh = refused - self._reported
         self._reported = refused
         return [
             Report(code, f"refused at the door: {reason_of(code)}" + (f" ({number} times)" if number > 1 else ""))
             for code, number in sorted(fresh.items())
-            if code not in _NO_REFUSAL
         ]
 
 

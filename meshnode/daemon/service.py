@@ -44,8 +44,7 @@ class Service:
             list(self._links.addresses),
             self._store.store_bytes(),
         )
-        # Whom the transport refused before there was a link, the node never heard of.
-        counts = Counter(view.refusals) + self._links.counts()
+        counts = Counter(view.refusals) + self._links.refused()
         return replace(view, refusals=dict(sorted(counts.items())))
 
     def peers_view(self) -> list[PeerView]:
