@@ -35,12 +35,11 @@ class Taken:
 
 
 class _Logs:
-    __slots__ = ("bytes", "digest", "heads")
+    __slots__ = ("digest", "heads")
 
     def __init__(self) -> None:
         self.heads: dict[LogId, tuple[int, EntryHash]] = {}
         self.digest: bytes | None = None
-        self.bytes = 0
 
 
 class Holdings:
@@ -57,7 +56,7 @@ class Holdings:
         held = cls()
         for incident in store.incidents():
             for head in store.heads(incident):
-                held.advance(incident, head.log, head.height, head.hash, 0)
+                held.advance(incident, head.log, head.height, head.hash)
         return held
 
     def incidents(self) -> list[IncidentId]:
@@ -81,17 +80,11 @@ class Holdings:
         logs = self._incidents.get(incident)
         return (0, NO_HASH) if logs is None else logs.heads.get(log, (0, NO_HASH))
 
-    def bytes_added(self, incident: IncidentId) -> int:
-        """Bytes of this incident taken since the start; for relay quotas."""
-        logs = self._incidents.get(incident)
-        return 0 if logs is None else logs.bytes
-
-    def advance(self, incident: IncidentId, log: LogId, height: int, head: EntryHash, size_bytes: int) -> None:
+    def advance(self, incident: IncidentId, log: LogId, height: int, head: EntryHash) -> None:
         """The log is now held and sealed up to ``height``."""
         logs = self._incidents.setdefault(incident, _Logs())
         self.entries += height - logs.heads.get(log, (0, NO_HASH))[0]
         logs.heads[log] = (height, head)
-        logs.bytes += size_bytes
         logs.digest = None
         self._digest = None
 

@@ -189,8 +189,7 @@ class Incidents:
         for _, key, _ in puts:
             self.stale_packages.pop(key, None)
         self._stage(CommitBatch(entries=tuple(fresh), seals=(seal,), puts=puts))
-        size_bytes = sum(entry.size_bytes for entry in fresh)
-        self._holdings.advance(incident, log, fresh[-1].seq, fresh[-1].hash, size_bytes)
+        self._holdings.advance(incident, log, fresh[-1].seq, fresh[-1].hash)
         replica = self._replica(incident)
         learned = False
         for entry in fresh:
@@ -555,7 +554,7 @@ class Incidents:
         seal = entries.sign_seal(own.key, last)
         self._stage(CommitBatch(seals=(seal,)))
         if self._holdings.head(last.incident, own.id)[0] == first.seq - 1:
-            self._holdings.advance(last.incident, own.id, last.seq, last.hash, own.unsealed_bytes)
+            self._holdings.advance(last.incident, own.id, last.seq, last.hash)
         else:
             own.damaged = True
         self._runs.append((own.unsealed, seal))

@@ -32,8 +32,7 @@ class Holder:
         if taken.seal is not None:
             last = taken.entries[-1]
             self.store.stage(CommitBatch(taken.entries, (taken.seal,)))
-            size_bytes = sum(entry.size_bytes for entry in taken.entries)
-            self.holdings.advance(run.incident, run.log, last.seq, last.hash, size_bytes)
+            self.holdings.advance(run.incident, run.log, last.seq, last.hash)
         return taken.fit
 
     def keep(self, writer: LogWriter, *seals: int) -> None:
@@ -192,7 +191,7 @@ def test_large_entries_end_a_run_at_the_last_seal_that_fits() -> None:
 def test_a_store_that_cannot_give_what_is_held_any_more_lacks_it() -> None:
     holder = Holder()
     holder.keep(TEN, 4)
-    holder.holdings.advance(INCIDENT, TEN.id, 9, TEN.entries[8].hash, 0)
+    holder.holdings.advance(INCIDENT, TEN.id, 9, TEN.entries[8].hash)
     assert holder.serve(TEN.id, 1, 9) == wire.make_run(TEN.entries[:4], TEN.seal(4))
     assert holder.serve(TEN.id, 5, 9) == Lack(INCIDENT, TEN.id, 5)
     holder.store._logs[INCIDENT][TEN.id].entries[2:] = []
@@ -241,15 +240,18 @@ def test_digests_are_equal_exactly_when_the_heads_are() -> None:
     assert one.holdings.digest() != other.holdings.digest()
 
 
-def test_entries_and_bytes_are_counted() -> None:
+def test_entries_are_counted_and_what_was_dropped_is_forgotten() -> None:
     holder = Holder()
     holder.keep(TEN, 2, 4)
     assert (holder.holdings.entries, holder.holdings.entries_of(INCIDENT)) == (4, 4)
-    assert holder.holdings.bytes_added(INCIDENT) == sum(entry.size_bytes for entry in TEN.entries[:4])
-    assert (holder.holdings.entries_of(OTHER), holder.holdings.bytes_added(OTHER)) == (0, 0)
+    assert holder.holdings.entries_of(OTHER) == 0
     assert (holder.holdings.logs(OTHER), holder.holdings.head(OTHER, TEN.id)) == ([], (0, NO_HASH))
     assert (holder.holdings.holds(INCIDENT), holder.holdings.holds(OTHER)) == (True, False)
     assert holder.holdings.incidents() == [INCIDENT]
+    holder.holdings.forget(OTHER)
+    holder.holdings.forget(INCIDENT)
+    assert (holder.holdings.entries, holder.holdings.incidents()) == (0, [])
+    assert holder.holdings.digest() == Holder().holdings.digest()
 
 
 def test_what_a_store_holds_is_found_again_at_start() -> None:

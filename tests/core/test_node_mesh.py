@@ -244,7 +244,7 @@ def test_a_relay_stores_up_to_its_quota_and_says_so() -> None:
         world.run(0.1)
     world.run(30.0)
     assert hub.node.outbox.counts["relay-quota"] > 0
-    assert hub.node.holdings.bytes_added(first) <= 6_000 + 2_000
+    assert hub.store.incident_bytes(first) <= 6_000
     assert "relay-quota" in {peer.last_refusal for peer in hub.reading.peers()}
     alike([be, nl], first)
     before = world.bytes_sent

@@ -39,12 +39,12 @@ def test_what_a_peer_lacks_is_what_is_held_here_above_what_it_told() -> None:
 
 def test_a_peer_with_the_same_digest_lacks_nothing_of_what_was_held_then() -> None:
     holdings = Holdings()
-    holdings.advance(INCIDENT, LOG, 5, HEAD, 0)
+    holdings.advance(INCIDENT, LOG, 5, HEAD)
     shown = Picture()
     shown.on_told(PEER, OTHER, LOG, 3)
     shown.on_equal(PEER, holdings)
     assert shown.lacks(PEER, INCIDENT, holdings.logs(INCIDENT)) == 0
-    holdings.advance(INCIDENT, LOG, 8, HEAD, 0)
+    holdings.advance(INCIDENT, LOG, 8, HEAD)
     assert shown.lacks(PEER, INCIDENT, holdings.logs(INCIDENT)) == 3
     assert shown.lacks(PEER, OTHER, held(1)) == 3
 

@@ -282,7 +282,7 @@ def _run(given: Facts) -> Facts:
     held = Holdings()
     height, head = given["held"]
     if height:
-        held.advance(run.incident, run.log, height, EntryHash(raw(head)), 0)
+        held.advance(run.incident, run.log, height, EntryHash(raw(head)))
     taken = held.take_untrusted(run)
     return {"fit": taken.fit.value, "new": [[new.seq, new.hash.hex()] for new in taken.entries]}
 
@@ -291,7 +291,7 @@ def _heads(given: Facts) -> Facts:
     held = Holdings()
     for incident, logs in given["incidents"]:
         for log, height, head in logs:
-            held.advance(IncidentId(raw(incident)), LogId(raw(log)), height, EntryHash(raw(head)), 0)
+            held.advance(IncidentId(raw(incident)), LogId(raw(log)), height, EntryHash(raw(head)))
     per_incident = [[incident.hex(), held.incident_digest(incident).hex()] for incident in held.incidents()]
     return {"incidents": per_incident, "holdings": held.digest().hex()}
 
