@@ -5,6 +5,7 @@
 | clock | seconds | the wall clock is off by so much |
 | file-size | bytes | no file may grow beyond this |
 | loop | - | the node meets a defect once it has served for a moment |
+| reading | - | the list of members meets a defect |
 | slow-start | seconds | the node takes so long to be built |
 """
 
@@ -23,7 +24,8 @@ def main() -> None:
     at = rest.index("-m")
     argument = float(rest[0]) if at > 1 else 0.0
     sys.argv = ["meshnode", *rest[at + 2 :]]
-    {"clock": _clock, "file-size": _file_size, "loop": _loop, "slow-start": _slow_start}[what](argument)
+    alter = {"clock": _clock, "file-size": _file_size, "loop": _loop, "reading": _reading, "slow-start": _slow_start}
+    alter[what](argument)
     from meshnode.cli import main as meshnode
 
     meshnode()
@@ -52,6 +54,15 @@ def _loop(_: float) -> None:
         return step(node, events, now)
 
     Node.step = broken
+
+
+def _reading(_: float) -> None:
+    from meshnode.core.reading import Reading
+
+    def broken(reading: Reading, incident: Any) -> Any:
+        raise ZeroDivisionError("a defect in reading")
+
+    Reading.members = broken
 
 
 def _slow_start(seconds: float) -> None:
