@@ -505,14 +505,14 @@ class Incidents:
     ) -> list[Dot]:
         """One own entry: written, staged, merged and journalled."""
         own = self._own_log(replica)
-        parents = replica.parents_for(own.id, key_id, starts_epoch=body is not None)
+        parents = self._parents(replica, own.id, key_id, starts_epoch=body is not None)
         opening = None
         if own.seq == 0:
             bundle = self._identity.certificate.bundle
             opening = entries.sign_opening(self._identity.device_key, bundle, replica.incident, own.id)
             replica.open_own_log(own.id, self._writer, bundle)
         content = Content(
-            parents=tuple(self._hash_at(replica, position) for position in parents),
+            parents=tuple(parents.values()),
             time_ms=max(0, now.wall_ms),
             operator=operator,
             operations=tuple(encode_operation(operation) for operation in operations),
@@ -534,7 +534,7 @@ class Incidents:
             replica.note_package(key_id, (own.id, entry.seq))
         puts = () if package is None else (self._package_row(entry),)
         self._stage(CommitBatch(entries=(entry,), puts=puts))
-        replica.apply(entry, content, operations, parents, body)
+        replica.apply(entry, content, operations, list(parents), body)
         self._journal(replica.incident, [(own.id, entry.seq)])
         return [Dot(own.id, entry.seq, index) for index in range(len(operations))]
 
@@ -544,6 +544,22 @@ class Incidents:
             key = SigningKey(self._random_bytes(32))
             own = self._own[replica.incident] = _OwnLog(key, LogId(key.public))
         return own
+
+    def _parents(
+        self, replica: Replica, own_log: LogId, key_id: KeyId, starts_epoch: bool
+    ) -> dict[Position, EntryHash]:
+        """What the next own entry names. A head whose row is damaged is left out where others lead to what must be in
+        its past: a node that is alone with its damage goes on writing. Raises LocalFaultError otherwise."""
+        parents: dict[Position, EntryHash] = {}
+        lost: LocalFaultError | None = None
+        for position in replica.parents_for(own_log, key_id, starts_epoch):
+            try:
+                parents[position] = self._hash_at(replica, position)
+            except LocalFaultError as fault:
+                lost = fault
+        if lost is not None and not replica.is_past_whole(own_log, key_id, starts_epoch, list(parents)):
+            raise lost
+        return parents
 
     def _hash_at(self, replica: Replica, position: Position) -> EntryHash:
         height, head = self._holdings.head(replica.incident, position[0])

@@ -42,6 +42,9 @@ class Rollcall:
         self.roster = Roster(identity.network_root)
         self.ring = self._load_ring(store)
         self._load_roster(store)
+        mine = self.roster.get(identity.device)
+        if mine is not None:  # above it also after the ring was lost, whatever the clock says
+            self.ring.on_own_record(mine.prekey)
         self.check_at = now.monotonic_s
 
     def _load_ring(self, store: LogStore) -> PrekeyRing:
