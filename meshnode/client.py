@@ -18,7 +18,7 @@ import json
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlencode
@@ -197,19 +197,28 @@ class Client:
     # --- events -----------------------------------------------------------------------------------------------
 
     def events(
-        self, *, incident: str | None = None, after: int | None = None, pause_s: float = 1.0
+        self,
+        *,
+        incident: str | None = None,
+        after: int | None = None,
+        pause_s: float = 1.0,
+        on_link: Callable[[bool], None] = lambda _following: None,
     ) -> Iterator[HistoryView]:
         """Merged entries as they become durable, without gap or end. ``after`` None starts now, 0 at the beginning.
 
-        Reads on after the last entry when the daemon restarts or the connection breaks, ``pause_s`` later. Raises
-        ApiError when the first attempt fails, and whenever the daemon refuses for good.
+        Reads on after the last entry when the daemon restarts or the connection breaks, ``pause_s`` later, and tells
+        ``on_link``: False when the connection was lost, True when it follows again. Raises ApiError when the first
+        attempt fails, and whenever the daemon refuses for good; ``bad-cursor`` then means that it came back with an
+        older journal: read the incidents anew, and follow from the ``journal`` of :meth:`node`.
         """
         cursor = after
-        started = False
+        started, following = False, True
         while True:
             try:
                 for number, entry in self._stream(incident, cursor):
-                    started = True
+                    if not following:
+                        on_link(True)
+                    started = following = True
                     cursor = number
                     if entry is not None:
                         yield entry
@@ -217,6 +226,9 @@ class Client:
                 passing = error.status in (0, 503)
                 if not started or not passing:
                     raise
+            if following:
+                following = False
+                on_link(False)
             time.sleep(pause_s)
 
     def _stream(self, incident: str | None, cursor: int | None) -> Iterator[tuple[int, HistoryView | None]]:

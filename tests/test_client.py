@@ -246,6 +246,36 @@ def _append(path: str, text: str) -> None:
         client.append_log(INCIDENT, text)
 
 
+async def test_a_stream_tells_when_the_daemon_is_lost_and_when_its_journal_came_back_shorter(tmp_path):
+    told: list[bool] = []
+    caught: list[ApiError] = []
+    first, third, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def watch(path: str) -> None:
+        with Client(path) as client:
+            try:
+                for entry in client.events(after=0, pause_s=0.01, on_link=told.append):
+                    {1: first, 3: third}.get(entry.journal, first).set()
+            except ApiError as error:
+                caught.append(error)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        async with serving(tmp_path) as rig:
+            service = rig.service
+            nursery.start_soon(in_thread, watch, rig.change_path)
+            await in_thread(first.wait)
+        async with serving(tmp_path) as rig:
+            rig.service.__dict__.update(service.__dict__)  # the same journal: it follows again, from where it was
+            for text in ("2", "3"):
+                await in_thread(_append, rig.change_path, text)
+            await in_thread(third.wait)
+        async with serving(tmp_path):  # an older one
+            await in_thread(ended.wait)
+    assert told == [False, True, False]
+    assert (caught[0].code, caught[0].status) == ("bad-cursor", 400)
+
+
 async def test_a_stream_that_is_refused_is_not_retried(tmp_path):
     async with serving(tmp_path) as rig:
 

@@ -58,7 +58,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "unknown-object": ProblemType(404, "The incident has no such object"),
     "not-a-member": ProblemType(403, "This node is not a member of the incident"),
     "not-entitled": ProblemType(403, "This node's role in the incident does not allow it"),
-    "bad-cursor": ProblemType(400, "The cursor is not one of this listing"),
+    "bad-cursor": ProblemType(400, "The cursor is not one of this listing or journal"),
     "unknown-collection": ProblemType(422, "The collection is not known and its name is not free"),
     "unknown-field": ProblemType(422, "The field is not known and its name is not free"),
     "bad-value": ProblemType(422, "The value does not have the type of its field"),

@@ -119,10 +119,21 @@ async def _cancel_when_gone(client: Subscriber, scope: trio.CancelScope) -> None
 
 
 def _cursor_untrusted(last_event_id: bytes | None, after: int | None, last: int) -> int:
-    """Where to read on. The header wins: a browser repeats the first URL, with its old ``after``, and adds it."""
-    if last_event_id is None:
-        return last if after is None else after
-    text = last_event_id.strip()
-    if text.isdigit() and len(text) <= 19 and int(text) <= CURSOR_MAX:
-        return int(text)
-    raise RequestError("bad-query", "Last-Event-ID is not a journal number", "send the last id of this stream")
+    """Where to read on. The header wins: a browser repeats the first URL, with its old ``after``, and adds it.
+
+    Only durable numbers are ever sent, so a cursor above ``last`` was given before an older copy of the store came
+    back. Waiting for the journal to grow past it would be silence now and a gap later.
+    """
+    cursor = last if after is None else after
+    if last_event_id is not None:
+        text = last_event_id.strip()
+        if not (text.isdigit() and len(text) <= 19 and int(text) <= CURSOR_MAX):
+            raise RequestError("bad-query", "Last-Event-ID is not a journal number", "send the last id of this stream")
+        cursor = int(text)
+    if cursor > last:
+        raise RequestError(
+            "bad-cursor",
+            f"the journal ends at {last}, before {cursor}: the node was restored from a back-up, or made anew",
+            "read your incidents anew, then stream from the journal number of /v1/node",
+        )
+    return cursor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -10,9 +11,11 @@ import click
 from meshnode.cli import output
 from meshnode.cli.connection import client_command, find_incident
 from meshnode.cli.incident_read import history_rows
+from meshnode.errors import MeshnodeError
 
 if TYPE_CHECKING:
     from meshnode.client import Client
+    from meshnode.core.views import HistoryView
 
 
 @click.command()
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 def watch(client: Client, incident: str | None, after: int | None, count: int | None, as_json: bool) -> None:
     """Follow one incident, or all, until interrupted. Survives a restart of the daemon without a gap."""
     identifier = find_incident(client, incident) if incident is not None else None
-    for seen, item in enumerate(client.events(incident=identifier, after=after), 1):
+    for seen, item in enumerate(_followed(client, identifier, after), 1):
         if as_json:
             output.as_json(item)
         else:
@@ -34,3 +37,24 @@ def watch(client: Client, incident: str | None, after: int | None, count: int | 
         sys.stdout.flush()
         if seen == count:
             return
+
+
+def _followed(client: Client, incident: str | None, after: int | None) -> Iterator[HistoryView]:
+    """The client's events, with notes for the person. A number that was given by hand and is too high stays an error;
+    a node that comes back with an older journal while we follow it is gone along with."""
+    lost = False
+
+    def on_link(following: bool) -> None:
+        nonlocal lost
+        lost = not following
+        output.warning("following again" if following else "the connection to the daemon is lost; trying again")
+
+    while True:
+        try:
+            yield from client.events(incident=incident, after=after, on_link=on_link)
+        except MeshnodeError as error:
+            if error.code != "bad-cursor" or not lost:
+                raise
+        lost, after = False, None
+        output.warning("the node came back with an older journal (a restored back-up): read the incidents anew")
+        output.warning("following again, from now on")

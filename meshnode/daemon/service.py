@@ -45,7 +45,8 @@ class Service:
             self._store.store_bytes(),
         )
         counts = Counter(view.refusals) + self._links.refused()
-        return replace(view, refusals=dict(sorted(counts.items())))
+        # Readers begin to stream at this number, so it must be one that a stream takes: durable.
+        return replace(view, journal=self._loop.durable_journal, refusals=dict(sorted(counts.items())))
 
     def peers_view(self) -> list[PeerView]:
         return self._loop.reading.peers()

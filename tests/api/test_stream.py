@@ -178,14 +178,16 @@ async def test_a_defect_or_a_fault_in_the_middle_of_a_stream_never_looks_like_an
                 assert await client.is_closed()
 
 
-async def test_a_cursor_beyond_the_journal_waits_for_it(tmp_path):
-    # A restored backup may be behind its subscribers: nothing is sent twice, and nothing fails.
+async def test_a_cursor_above_the_end_of_the_journal_is_refused_and_the_end_itself_is_not(tmp_path):
+    # A restored backup is behind its subscribers: silence until it has grown past them would be a gap.
     async with serving(tmp_path) as rig:
-        client = await subscribe(rig, "?after=3")
-        assert await opened(client) == 3
-        for number in range(4):
-            await write(rig, f"n{number}")
-        assert await entry(client) == (4, "n2")
+        for query, headers in (("?after=2", ""), ("?after=0", "Last-Event-ID: 2\r\n")):
+            client = await subscribe(rig, query, headers)
+            refusal = await client.read_until(b"}")
+            assert b" 400 " in refusal
+            assert b'"code":"bad-cursor"' in refusal
+            assert b"the journal ends at 1, before 2" in refusal
+        assert await opened(await subscribe(rig, "?after=1")) == 1
 
 
 async def test_the_read_socket_streams_too(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from cli_support import Meshnode, Said
 
 from meshnode.cli import connection
+from meshnode.client import ApiError, Client
 from meshnode.core.ids import IncidentId
 from meshnode.core.views import DegradedView
 
@@ -93,7 +95,7 @@ def test_an_alert_that_breaks_off_says_which_incident_holds_a_part_of_it(
     async def fill_up(*arguments: object) -> object:
         calls.append(arguments)
         daemon.service.disk_is_full = len(calls) > 1
-        return await real_change(*arguments)  # type: ignore[arg-type]
+        return await real_change(*arguments)
 
     monkeypatch.setattr(daemon.service, "change", fill_up)
     said = meshnode("incident", "open", "--cap", sorted(CAP_FILES.glob("*.cap"))[0])
@@ -160,7 +162,7 @@ def test_a_conflict_is_resolved_by_a_third_value_and_only_in_what_was_seen(
 
     async def late(*arguments: object) -> object:
         daemon.service.plant_conflict(number, "title", "Late")
-        return await real_change(*arguments)  # type: ignore[arg-type]
+        return await real_change(*arguments)
 
     monkeypatch.setattr(daemon.service, "change", late)
     done(meshnode("incident", "resolve", incident, "title", "--value", "Four"))
@@ -229,6 +231,34 @@ def test_watch_tells_what_happened_from_a_number_on(incident: str, meshnode: Mes
     assert "a\\x1b[2Jb" in said.out
     lines = meshnode("incident", "watch", "--after", "0", "--count", "2", "--json").out.splitlines()
     assert len(lines) == 2
+
+
+def test_watch_notes_a_lost_daemon_and_goes_on_at_the_end_of_an_older_journal(
+    incident: str, meshnode: Meshnode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def events(
+        client: Client, *, incident: str, after: int | None, on_link: Callable[[bool], None]
+    ) -> Iterator[object]:
+        asked.append(after)
+        if len(asked) == 1:
+            on_link(False)
+            on_link(True)
+            on_link(False)
+            raise ApiError("bad-cursor", "the journal ends at 1, before 7", "read anew", status=400)
+        yield client.history(incident).items[0]
+
+    monkeypatch.setattr(Client, "events", events)
+    said = done(meshnode("incident", "watch", incident, "--after", "7", "--count", "1"))
+    assert asked == [7, None]
+    assert [line.split()[1] for line in said.err.splitlines()] == ["the", "following", "the", "the", "following"]
+    assert "an older journal (a restored back-up): read the incidents anew" in said.err
+
+
+def test_watch_from_a_number_that_the_journal_does_not_have_is_refused(incident: str, meshnode: Meshnode) -> None:
+    said = meshnode("incident", "watch", incident, "--after", "7", "--json")
+    assert (said.code, said.error["code"]) == (1, "bad-cursor")
 
 
 def test_sharing_names_the_new_members_and_an_unknown_noc_is_refused(incident: str, meshnode: Meshnode) -> None:
