@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,20 +100,24 @@ def history(
 
 
 @click.command()
-@incident_argument
+@click.argument("incident", required=False, metavar="[INCIDENT]")
 @client_command()
-def conflicts(client: Client, incident: str, as_json: bool) -> None:
-    """Show every field with more than one value: all of them, with author and time."""
-    identifier = find_incident(client, incident)
-    found = client.conflicts(identifier)
+def conflicts(client: Client, incident: str | None, as_json: bool) -> None:
+    """Show every field with more than one value, of one incident or of all, and how to settle each."""
+    if incident is not None:
+        incidents = [find_incident(client, incident)]
+    else:
+        incidents = [summary.id for summary in client.incidents() if summary.conflicts]
+    found = [(identifier, item) for identifier in incidents for item in client.conflicts(identifier)]
     if as_json:
-        output.as_json(found)
+        output.as_json([{"incident": identifier} | asdict(item) for identifier, item in found])
         return
     if not found:
         output.line("no conflicts")
         return
     rows = [
         [
+            output.short(identifier),
             place_text(item.collection, item.object),
             item.field,
             output.short(value.id),
@@ -119,11 +125,18 @@ def conflicts(client: Client, incident: str, as_json: bool) -> None:
             author_text(value.author),
             output.time_utc(value.author.time_ms),
         ]
-        for item in found
+        for identifier, item in found
         for value in item.values
     ]
-    output.table(["OBJECT", "FIELD", "VALUE ID", "VALUE", "AUTHOR", "TIME"], rows)
-    output.line(f"to settle one: meshnode incident resolve {output.short(identifier)} FIELD --take VALUE-ID")
+    output.table(["INCIDENT", "OBJECT", "FIELD", "VALUE ID", "VALUE", "AUTHOR", "TIME"], rows)
+    output.line("")
+    output.line("to settle one, keep one of its values (or give a new one, with --value VALUE):")
+    for identifier, item in found:
+        for value in item.values:
+            output.line(
+                f"  {resolve_text(identifier, item.collection, item.object, item.field)} "
+                f"--take {output.short(value.id)}"
+            )
 
 
 @click.command()
@@ -222,6 +235,12 @@ def history_rows(item: HistoryView) -> list[Sequence[Any]]:
 
 def author_text(author: AuthorView) -> str:
     return f"{author.noc}/{author.name} {author.operator}".rstrip()
+
+
+def resolve_text(incident: str, collection: str, object_id: str, field: str) -> str:
+    """The command that settles a conflict, up to what is to be kept. The field's name came from elsewhere: quoted."""
+    place = f" --object {shlex.quote(place_text(collection, object_id))}" if object_id.strip("0") else ""
+    return f"meshnode incident resolve {output.short(incident)} {shlex.quote(field)}{place}"
 
 
 def place_text(collection: str, object_id: str) -> str:

@@ -83,7 +83,8 @@ def resolve(
     place = find_object(client, identifier, object_text)
     held = read_field(client, identifier, place, field)
     if held is None or not held.conflict:
-        raise RefusedError("no-conflict", f"{field} has no conflict here", "see: meshnode incident conflicts")
+        listing = f"meshnode incident conflicts {output.short(identifier)}"
+        raise RefusedError("no-conflict", f"{field} has no conflict here", f"see: {listing}")
     if take is not None:
         settled = find_value(held.values, take).value
     else:

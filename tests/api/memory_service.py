@@ -257,11 +257,18 @@ class MemoryService:
         self._incident(incident).nocs += nocs
         return Written(incident, (), ())
 
-    def plant_conflict(self, incident: IncidentId, name: str, value: Any) -> None:
+    def plant_conflict(
+        self,
+        incident: IncidentId,
+        name: str,
+        value: Any,
+        collection: str = "incident",
+        object_id: ObjectId = ROOT_OBJECT,
+    ) -> None:
         """Another NOC gave the field another value at the same time."""
         author = AuthorView("f0" * 32, "FR", "fr-1", "uid:1", 1_700_000_000_000)
         dot = Dot(LogId(b"\xf0" * 32), 1, 0)
-        values = self.incidents[incident].objects[("incident", ROOT_OBJECT)].setdefault(name, [])
+        values = self.incidents[incident].objects[(collection, object_id)].setdefault(name, [])
         values.append(ValueView(dot.text, value, author, True))
 
     def _incident(self, incident: IncidentId) -> _Incident:

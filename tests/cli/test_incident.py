@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from cli_support import Meshnode, Said
 
 from meshnode.cli import connection
 from meshnode.client import ApiError, Client
-from meshnode.core.ids import IncidentId
+from meshnode.core.ids import IncidentId, ObjectId
 from meshnode.core.views import DegradedView
 
 if TYPE_CHECKING:
@@ -146,11 +147,29 @@ def test_a_conflict_shows_both_values_with_author_and_time_until_it_is_resolved(
     for part in ("Two suspects", "Three suspects", "BE/be-1", "FR/fr-1", "2023-11-14 22:13:20Z"):
         assert part in shown
     assert "CONFLICT" in meshnode("incident", "show", incident).out
-    taken = next(line.split()[2] for line in shown.splitlines() if "Three" in line)
+    taken = next(line.split()[3] for line in shown.splitlines() if "Three" in line)
     done(meshnode("incident", "resolve", incident, "title", "--take", taken))
     assert fields(meshnode, incident)["title"] == ["Three suspects"]
     said = meshnode("incident", "resolve", incident, "title", "--take", taken, "--json")
     assert (said.code, said.error["code"]) == (1, "no-conflict")
+    assert said.error["action"].endswith(f"conflicts {incident[:8]}")
+    assert meshnode("incident", "conflicts").out == "no conflicts\n"
+
+
+def test_the_command_that_settles_a_conflict_is_printed_ready_to_type(
+    daemon: Daemon, incident: str, meshnode: Meshnode
+) -> None:
+    done(meshnode("incident", "open", "--kind", "other", "--title", "Second"))
+    place = done(meshnode("incident", "add", incident, "persons", "role=suspect")).out.split()[1]
+    number, person = IncidentId(bytes.fromhex(incident)), bytes.fromhex(place.partition("/")[2])
+    daemon.service.plant_conflict(number, "title", "Three suspects")
+    daemon.service.plant_conflict(number, "role", "witness", "persons", ObjectId(person))
+    assert [item["incident"] for item in meshnode("incident", "conflicts", "--json").json] == [incident, incident]
+    while "no conflicts" not in (shown := done(meshnode("incident", "conflicts"))).out:
+        typed = shown.out.splitlines()[-1].strip()
+        done(meshnode(*shlex.split(typed.replace(incident[:8], incident))[1:]))
+    assert fields(meshnode, incident)["title"] == ["Three suspects"]
+    assert fields(meshnode, incident, "--object", place)["role"] == ["witness"]
 
 
 def test_a_conflict_is_resolved_by_a_third_value_and_only_in_what_was_seen(
