@@ -1,0 +1,707 @@
+"""Hostile members, strangers and bytes at live nodes: refused or set aside alike everywhere, with a code; all go on.
+
+Byzantine faults B1, B3, B7, B8, B9, B10, B14; bad input X1, X6; clocks C1; versions P7.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from core_support import INCIDENT, LogWriter, refused
+from forger import Forger
+from node_stories import alike, log_texts, values
+from world import Host, World, full_mesh, make_identity
+
+from meshnode.core import acts, codec, entry, epochs, wire
+from meshnode.core.causal import DISPLAY_LEAD_TICKS_MAX, TICKS_PER_MS
+from meshnode.core.entry import Content, Opening
+from meshnode.core.events import Change, ChangeKind, Channel, Received
+from meshnode.core.ids import NO_HASH, ROOT_OBJECT, DeviceId, EntryHash, IncidentId, LogId, ObjectId
+from meshnode.core.operations import Log, Set, encode_operation
+from meshnode.core.replica import FLAG_VOID
+from meshnode.errors import RefusedError
+
+LOG_OPERATION = encode_operation(Log({"text": "forged"}))
+YEARS_MS = 10 * 365 * 24 * 3600 * 1000
+
+
+class Mesh:
+    """BE, DE and NL share an incident; NL's device key is in the wrong hands."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.world = World(seed)
+        self.be, self.de, self.nl = full_mesh(self.world, "BE", "DE", "NL")
+        self.honest = [self.be, self.de]
+        self.everybody = [*self.honest, self.nl]
+        self.incident: IncidentId = self.world.open(self.be, share=("DE", "NL"))
+        self.world.log(self.be, self.incident, "before")
+        self.world.run(2.0)
+        self.forger = Forger(self.world, self.nl, self.incident)
+
+    def broken(self, host: Host) -> list[tuple[LogId, str]]:
+        return host.node.incidents.replicas[self.incident].broken_logs()
+
+    def check_serving(self) -> None:
+        """Honest members write, read each other, and agree."""
+        for host in self.honest:
+            self.world.log(host, self.incident, f"{host.name} goes on")
+        self.world.run(75.0)
+        alike(self.everybody, self.incident)
+        for host in self.everybody:
+            assert {"BE goes on", "DE goes on"} <= set(log_texts(host, self.incident))
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    return Mesh()
+
+
+# --- entries that their log key really signed -----------------------------------------------------------------------
+
+
+def _sealed_garbage(forger: Forger) -> None:
+    forger.write(b"", sealed=bytes(104))
+
+
+def _wrong_key(forger: Forger) -> None:
+    forger.write(forger.content(LOG_OPERATION), epoch_key=bytes(32))
+
+
+def _not_canonical(forger: Forger) -> None:
+    """X6: a valid signature over bytes that say the same in another form."""
+    plain = entry.encode_content(forger.content(LOG_OPERATION))
+    assert plain[:1] == b"\xa5"
+    forger.write(b"\xb8\x05" + plain[1:])
+
+
+def _no_map(forger: Forger) -> None:
+    forger.write(codec.encode(["no", "map"]))
+
+
+def _twice_the_same_parent(forger: Forger) -> None:
+    head = forger.heads()[0]
+    fields = {0: [head, head], 1: 5, 2: "o"}
+    forger.write(codec.encode(fields))
+
+
+def _no_opening(forger: Forger) -> None:
+    forger.write(forger.content(LOG_OPERATION, opening=None))
+
+
+def _opening_of_another_log(forger: Forger) -> None:
+    other = Forger(forger.world, forger.host, forger.incident, "another log")
+    forger.write(forger.content(LOG_OPERATION, opening=other.opening()))
+
+
+def _opening_in_the_name_of_another(forger: Forger) -> None:
+    bundle = make_identity("BE", "1").certificate.bundle
+    forger.write(forger.content(LOG_OPERATION, opening=Opening(bundle, forger.opening().signature)))
+
+
+def _opening_by_a_foreign_network(forger: Forger) -> None:
+    forger.write(forger.content(LOG_OPERATION, opening=forger.opening(make_identity("NL", "1", network=7))))
+
+
+def _opening_with_a_bent_bundle(forger: Forger) -> None:
+    good = forger.opening()
+    forger.write(forger.content(LOG_OPERATION, opening=Opening(good.bundle[:-1], good.signature)))
+
+
+def _malformed_operation(forger: Forger) -> None:
+    forger.write(forger.content([1, "incident", b"short", "title", "x", []]))
+
+
+def _malformed_operation_after_good_entries(forger: Forger) -> None:
+    forger.say("good")
+    forger.write(forger.content(["no code"]))
+    forger.say("behind the bad one")
+
+
+def _epoch_without_package(forger: Forger) -> None:
+    forger.write(forger.content(epoch=[1, [[bytes(32), 0]], []]))
+
+
+def _package_without_epoch(forger: Forger) -> None:
+    forger.write(forger.content(LOG_OPERATION), package=b"package")
+
+
+def _malformed_epoch_body(forger: Forger) -> None:
+    forger.write(forger.content(epoch=["no body"]), package=b"package")
+
+
+def _key_it_had_not_seen(forger: Forger) -> None:
+    """No parents: nothing in its past starts the key it uses."""
+    forger.write(forger.content(LOG_OPERATION, parents=()))
+
+
+def _position_that_does_not_open(forger: Forger) -> None:
+    """A sealed part of position 1 at position 2."""
+    first = forger.say("first")
+    forger.write(b"", sealed=first.sealed)
+
+
+BROKEN: list[tuple[Callable[[Forger], None], str]] = [
+    (_sealed_garbage, "entry-unreadable"),
+    (_wrong_key, "entry-unreadable"),
+    (_position_that_does_not_open, "entry-unreadable"),
+    (_not_canonical, "cbor-not-canonical"),
+    (_no_map, "content-malformed"),
+    (_twice_the_same_parent, "content-malformed"),
+    (_no_opening, "opening-missing"),
+    (_opening_of_another_log, "bad-signature"),
+    (_opening_in_the_name_of_another, "bad-signature"),
+    (_opening_by_a_foreign_network, "certificate-foreign-network"),
+    (_opening_with_a_bent_bundle, "cbor-truncated"),
+    (_malformed_operation, "operation-bad-object"),
+    (_malformed_operation_after_good_entries, "operation-bad-code"),
+    (_epoch_without_package, "epoch-incomplete"),
+    (_package_without_epoch, "epoch-incomplete"),
+    (_malformed_epoch_body, "body-malformed"),
+    (_key_it_had_not_seen, "entry-key-not-started"),
+]
+
+
+@pytest.mark.parametrize(("forge", "code"), BROKEN, ids=lambda case: getattr(case, "__name__", "").strip("_"))
+def test_an_entry_that_its_log_key_signed_and_that_cannot_be_judged_breaks_its_log_at_every_member_alike(
+    mesh: Mesh, forge: Callable[[Forger], None], code: str
+) -> None:
+    forge(mesh.forger)
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(15.0)  # NL's own node hears of it from the others
+    for host in mesh.everybody:
+        assert mesh.broken(host) == [(mesh.forger.log, code)]
+        assert code in host.codes
+        assert host.node.holdings.head(mesh.incident, mesh.forger.log)[0] == len(mesh.forger.entries)
+        assert "behind the bad one" not in log_texts(host, mesh.incident)
+    # What follows in that log is stored, passed on, and never merged.
+    mesh.forger.say("afterwards")
+    mesh.forger.hand(mesh.forger.run(mesh.forger.entries[-1:]), mesh.be)
+    mesh.world.run(2.0)
+    assert not any("afterwards" in log_texts(host, mesh.incident) for host in mesh.everybody)
+    mesh.check_serving()
+    mesh.world.crash(mesh.be)
+    mesh.world.restart(mesh.be)
+    assert mesh.broken(mesh.be) == [(mesh.forger.log, code)]
+    mesh.world.stop(mesh.be)
+    mesh.world.restart(mesh.be)
+    assert mesh.broken(mesh.be) == [(mesh.forger.log, code)]
+
+
+def _stranger(forger: Forger, name: str) -> Forger:
+    """Somebody enrolled and no member, to whom the member gave the keys."""
+    stranger = Forger(forger.world, forger.host, forger.incident, name)
+    identity = make_identity("FR", "1")
+    stranger.opening = lambda identity=identity: Forger.opening(stranger, identity)  # type: ignore[method-assign]
+    return stranger
+
+
+def test_what_a_device_writes_that_is_no_member_is_void_everywhere_and_keeps_its_place(mesh: Mesh) -> None:
+    stranger = _stranger(mesh.forger, "stranger")
+    stranger.say("I am not in this group")
+    stranger.write(stranger.content(encode_operation(Set("incident", ROOT_OBJECT, "title", "Taken over", ()))))
+    stranger.hand(stranger.run(), *mesh.honest)
+    mesh.world.run(15.0)
+    for host in mesh.everybody:
+        assert "not-entitled" in host.codes
+        assert log_texts(host, mesh.incident) == ["before"]
+        assert values(host, mesh.incident, "title") == ["Release"]
+        replica = host.node.incidents.replicas[mesh.incident]
+        assert [replica.flags(stranger.log, seq) & FLAG_VOID for seq in (1, 2)] == [FLAG_VOID] * 2
+        assert host.reading.summary(mesh.incident).entries == replica.merged
+    mesh.check_serving()
+
+
+def test_acts_that_their_author_had_no_right_to_are_void_everywhere(mesh: Mesh) -> None:
+    fr = make_identity("FR", "1")
+    promote = acts.add_act([(mesh.nl.identity.device, "NL", acts.Role.MANAGER)])
+    invite = acts.add_act([(fr.device, "FR", acts.Role.WRITER)])
+    create = acts.create_act(bytes(16), [(mesh.nl.identity.device, "NL", acts.Role.MANAGER)])
+    for act in (promote, invite, create, [2, "malformed"], [99, "of a newer version"], "no act"):
+        mesh.forger.write(mesh.forger.content(acts=(act,)))
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(15.0)  # NL's own node hears of it from the others
+    for host in mesh.everybody:
+        assert {"act-not-entitled", "act-wrong-handle", "act-malformed", "act-unknown"} <= host.codes
+        assert {member.noc: member.role for member in host.reading.members(mesh.incident)} == {
+            "BE": "manager",
+            "DE": "writer",
+            "NL": "writer",
+        }
+    mesh.check_serving()
+
+
+def test_an_epoch_for_the_wrong_devices_is_never_written_under(mesh: Mesh) -> None:
+    """B9, B10: sealed to itself, and to an outsider."""
+    key = mesh.forger.start_epoch(mesh.nl)
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(75.0)
+    for host in mesh.honest:
+        assert "epoch-wrong-recipients" in host.codes
+        assert host.node.incidents.replicas[mesh.incident].group.write_key() != epochs.key_id(key)
+    fr = mesh.world.add("FR", peers=("BE:1",))
+    mesh.world.run(5.0)
+    outsider = Forger(mesh.world, mesh.nl, mesh.incident, "second")
+    leaked = outsider.start_epoch(mesh.be, mesh.de, mesh.nl, fr, key=b"k" * 32)
+    outsider.hand(outsider.run(), *mesh.honest)
+    mesh.world.run(75.0)
+    for host in mesh.honest:
+        assert host.node.incidents.replicas[mesh.incident].group.write_key() != epochs.key_id(leaked)
+    mesh.check_serving()
+    assert "BE goes on" not in _read_with(fr, mesh.incident)
+
+
+def _read_with(host: Host, incident: IncidentId) -> list[str]:
+    replica = host.node.incidents.replicas.get(incident)
+    return [] if replica is None or not replica.merged else log_texts(host, incident)
+
+
+def test_a_package_that_no_member_can_open_costs_the_record_nothing(mesh: Mesh) -> None:
+    """B9: a wrong key in every box. Who gets no key says so; the epoch is not believed by those who cannot read it."""
+    key = b"z" * 32
+    roster = mesh.nl.node.rollcall.roster
+    prekeys = [enrolled.prekey for host in mesh.everybody if (enrolled := roster.get(host.identity.device))]
+    parents = [mesh.forger.replica.keys[key_id] for key_id in mesh.forger.replica.group.parent_keys()]
+    package = epochs.make_package(prekeys, b"y" * 32, mesh.incident, mesh.world.rng.randbytes)
+    body = epochs.EpochBody.make(prekeys, parents).to_plain()
+    mesh.forger.write(mesh.forger.content(epoch=body), package=package, key_id=epochs.key_id(key), epoch_key=key)
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(15.0)  # NL's own node hears of it from the others
+    for host in mesh.honest:
+        assert host.reading.summary(mesh.incident).waiting == 1
+    for host in mesh.honest:
+        mesh.world.log(host, mesh.incident, f"{host.name} goes on")
+    mesh.world.run(75.0)
+    digests = {host.reading.digest(mesh.incident) for host in mesh.honest}
+    assert len(digests) == 1
+
+
+def test_entries_that_name_what_nobody_has_wait_and_hold_nobody_else_up(mesh: Mesh) -> None:
+    """B8: dangling parents, as many as there may be."""
+    dangling = tuple(EntryHash(random.Random(number).randbytes(32)) for number in range(16))
+    mesh.forger.write(mesh.forger.content(LOG_OPERATION, parents=dangling))
+    mesh.forger.say("behind it")
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(15.0)  # NL's own node hears of it from the others
+    for host in mesh.everybody:
+        assert host.reading.summary(mesh.incident).waiting == 2
+        assert mesh.broken(host) == []
+    for host in mesh.honest:
+        mesh.world.log(host, mesh.incident, f"{host.name} goes on")
+    mesh.world.run(20.0)
+    assert len({host.reading.digest(mesh.incident) for host in mesh.everybody}) == 1
+    assert len(log_texts(mesh.de, mesh.incident)) == 3
+
+
+def test_an_entry_under_a_key_nobody_knows_waits_and_counts_as_waiting(mesh: Mesh) -> None:
+    key = b"u" * 32
+    mesh.forger.write(mesh.forger.content(LOG_OPERATION), key_id=epochs.key_id(key), epoch_key=key)
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(15.0)  # NL's own node hears of it from the others
+    assert [host.reading.summary(mesh.incident).waiting for host in mesh.everybody] == [1, 1, 1]
+    assert len({host.reading.digest(mesh.incident) for host in mesh.everybody}) == 1
+
+
+def test_parents_that_name_the_own_log_or_what_other_parents_cover_do_no_harm(mesh: Mesh) -> None:
+    first = mesh.forger.say("first")
+    old = tuple(
+        mesh.forger.replica.hash_at(log, seq)
+        for log, height in mesh.forger.replica.merged_heads()
+        for seq in range(1, height + 1)
+    )
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(15.0)
+    mesh.forger.write(mesh.forger.content(LOG_OPERATION, parents=(first.hash, *old[:10])))
+    mesh.forger.hand(mesh.forger.run(mesh.forger.entries[1:]), *mesh.honest)
+    mesh.world.run(15.0)
+    for host in mesh.everybody:
+        assert "forged" in log_texts(host, mesh.incident)
+    mesh.check_serving()
+
+
+def test_a_second_opening_changes_nobody_s_name(mesh: Mesh) -> None:
+    mesh.forger.say("first")
+    other = make_identity("BE", "1")
+    mesh.forger.write(mesh.forger.content(LOG_OPERATION, opening=mesh.forger.opening(other)))
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(15.0)
+    for host in mesh.everybody:
+        records = host.reading.log_page(mesh.incident, "", 10, False).items
+        assert {record.author.noc for record in records if record.record["text"] == "forged"} == {"NL"}
+    mesh.check_serving()
+
+
+@pytest.mark.parametrize("time_ms", [0, 2**53 - 1])
+def test_the_clock_of_a_hostile_entry_moves_nobody_and_loses_nothing(mesh: Mesh, time_ms: int) -> None:
+    """B7. Also where nothing is before it: a member may start a record of its own with no parents at all."""
+    mesh.forger.start_epoch(mesh.nl, parents=(), time_ms=time_ms)
+    mesh.forger.write(mesh.forger.content(LOG_OPERATION, time_ms=time_ms), key_id=mesh.forger.key_id)
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(15.0)  # NL's own node hears of it from the others
+    mesh.check_serving()
+
+
+# --- runs that do not fit -------------------------------------------------------------------------------------------
+
+
+def _wrong_seal(forger: Forger) -> wire.Run:
+    return replace(forger.run(), seal=bytes(64))
+
+
+def _seal_of_another_entry(forger: Forger) -> wire.Run:
+    return replace(forger.run(), seal=entry.sign_seal(forger.key, forger.entries[0]).signature)
+
+
+def _swapped(forger: Forger) -> wire.Run:
+    run = forger.run()
+    return replace(run, rows=run.rows[::-1])
+
+
+def _other_log(forger: Forger) -> wire.Run:
+    return replace(forger.run(), log=LogId(bytes(32)))
+
+
+def _other_incident(forger: Forger) -> wire.Run:
+    return replace(forger.run(), incident=IncidentId(bytes(16)))
+
+
+def _later_position(forger: Forger) -> wire.Run:
+    return replace(forger.run(), first=1, previous=EntryHash(b"\1" * 32))
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [_wrong_seal, _seal_of_another_entry, _swapped, _other_log, _other_incident, _later_position],
+    ids=lambda case: case.__name__.strip("_"),
+)
+def test_a_run_whose_seal_does_not_fit_costs_its_sender_the_link_and_changes_nothing(
+    mesh: Mesh, forge: Callable[[Forger], wire.Run]
+) -> None:
+    mesh.forger.say("one")
+    mesh.forger.say("two")
+    before = mesh.be.node.holdings.digest()
+    mesh.forger.hand(forge(mesh.forger), mesh.be)
+    mesh.world.run(0.05)
+    assert "bad-signature" in mesh.be.codes
+    assert mesh.be.node.holdings.digest() == before
+    assert {peer.noc: peer.last_refusal for peer in mesh.be.reading.peers()} == {"NL": "bad-signature", "DE": ""}
+    assert not [link for link in mesh.nl.links.values() if link.peer is mesh.be]
+    mesh.world.run(5.0)
+    assert [link for link in mesh.nl.links.values() if link.peer is mesh.be]  # never cut for good
+    mesh.check_serving()
+
+
+def test_a_run_behind_a_gap_is_asked_for_from_the_height_that_is_held(mesh: Mesh) -> None:
+    for number in range(4):
+        mesh.forger.say(f"number {number}")
+    mesh.forger.hand(mesh.forger.run(mesh.forger.entries[2:]), mesh.be)
+    mesh.world.run(2.0)
+    assert mesh.be.node.holdings.head(mesh.incident, mesh.forger.log) == (0, NO_HASH)
+    mesh.check_serving()
+
+
+def test_two_branches_of_one_log_part_nobody_and_are_shown(mesh: Mesh) -> None:
+    """B1: the log key signs one thing for BE and another for DE. Each keeps the branch it has; links stay."""
+    mesh.forger.say("common")
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
+    mesh.world.run(15.0)
+    mesh.world.cut.add(frozenset(("BE", "DE")))
+    mesh.world.partition("NL")
+    other = Forger(mesh.world, mesh.nl, mesh.incident)
+    other.entries = list(mesh.forger.entries)
+    mesh.forger.say("for BE")
+    other.say("for DE")
+    other.say("for DE, too")
+    for forger, host in ((mesh.forger, mesh.be), (other, mesh.de)):
+        run = forger.run(forger.entries[1:])
+        link = next(iter(host.links), None)
+        if link is None:
+            mesh.world.heal()
+            mesh.world.run(5.0)
+            link = next(iter(host.links))
+        mesh.world.step(host, [Received(link, Channel.CONTROL, wire.encode(run))])
+    mesh.world.heal()
+    mesh.world.run(75.0)
+    assert any("log-forked" in host.codes for host in mesh.honest)
+    links = {frozenset((host.name, link.peer.name)) for host in mesh.honest for link in host.links.values()}
+    assert frozenset(("BE", "DE")) in links
+    for host in mesh.honest:
+        mesh.world.log(host, mesh.incident, f"{host.name} goes on")
+    mesh.world.run(75.0)
+    shown = [set(log_texts(host, mesh.incident)) for host in mesh.honest]
+    assert "for BE" in shown[0]
+    assert "for DE" in shown[1]
+
+
+def test_anything_recorded_and_played_again_changes_nothing(mesh: Mesh) -> None:
+    """B3: every frame of a while, again, twice and in another order."""
+    recorded: list[tuple[Host, Host, bytes]] = []
+    mesh.world.filter = lambda sender, receiver, data: recorded.append((sender, receiver, data)) or [data]  # type: ignore[func-returns-value]
+    for number in range(3):
+        mesh.world.log(mesh.be, mesh.incident, f"entry {number}")
+        mesh.world.set(mesh.nl, mesh.incident, "title", f"title {number}")
+        mesh.world.run(12.0)
+    mesh.world.filter = lambda _a, _b, data: [data]
+    state = mesh.be.reading.digest(mesh.incident)
+    again = recorded * 2
+    mesh.world.rng.shuffle(again)
+    for sender, receiver, data in again:
+        if any(link.peer is receiver for link in sender.links.values()):
+            mesh.world.say(sender, receiver, data)
+    mesh.world.run(30.0)
+    assert mesh.be.reading.digest(mesh.incident) == state
+    assert {code for host in mesh.everybody for code in host.codes} <= {"link-up", "link-down"}
+    mesh.check_serving()
+
+
+# --- frames ---------------------------------------------------------------------------------------------------------
+
+
+def _frames(mesh: Mesh) -> list[bytes]:
+    """One real frame of each kind that crosses this mesh."""
+    seen: dict[int, bytes] = {}
+
+    def note(_sender: Host, _receiver: Host, data: bytes) -> list[bytes]:
+        seen.setdefault(data[1], data)
+        return [data]
+
+    mesh.world.filter = note
+    for number in range(3):
+        mesh.world.log(mesh.be, mesh.incident, f"entry {number}")
+        mesh.world.run(0.5)
+    mesh.world.crash(mesh.de)
+    mesh.world.log(mesh.nl, mesh.incident, "while DE is away")
+    mesh.world.restart(mesh.de)
+    mesh.world.run(75.0)
+    mesh.world.log(mesh.de, mesh.incident, "in a new log")
+    mesh.world.run(2.0)
+    mesh.world.filter = lambda _a, _b, data: [data]
+    assert {1, 2, 3, 4, 5, 7, 8, 13} <= set(seen), sorted(seen)
+    return [seen[number] for number in sorted(seen)]
+
+
+def test_frames_cut_or_changed_at_any_byte_leave_the_node_serving(mesh: Mesh) -> None:
+    """X1, sampled; the whole sweep over the decoder is in test_wire.py."""
+    rng = random.Random(1)
+    digest = mesh.be.reading.digest(mesh.incident)
+    frames = _frames(mesh)
+    digest = mesh.be.reading.digest(mesh.incident)
+    for frame in frames:
+        places = range(len(frame)) if len(frame) < 60 else sorted(rng.sample(range(len(frame)), 60))
+        for place in places:
+            flipped = frame[:place] + bytes([frame[place] ^ (1 << rng.randrange(8))]) + frame[place + 1 :]
+            for damaged in (frame[:place], flipped):
+                if not any(link.peer is mesh.be for link in mesh.nl.links.values()):
+                    mesh.world.run(3.0)  # it dials again, for ever
+                mesh.world.say(mesh.nl, mesh.be, damaged)
+                mesh.world.run(0.02)
+    mesh.world.run(75.0)
+    assert mesh.be.reading.digest(mesh.incident) == digest
+    assert {"cbor-truncated", "message-malformed"} <= mesh.be.codes
+    mesh.check_serving()
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "link_goes"),
+    [
+        (b"", "cbor-truncated", True),
+        (bytes(wire.FRAME_BYTES_MAX + 1), "cbor-too-large", True),
+        (codec.encode([99, "of a newer version"]), "message-unknown", False),
+        (codec.encode(["text"]), "message-malformed", True),
+        (b"\xfb" + bytes(8), "cbor-forbidden-type", True),
+        (b"\xd8\x1c\x80", "cbor-forbidden-type", True),
+    ],
+)
+def test_a_frame_that_is_no_message_is_refused_with_a_code(
+    mesh: Mesh, frame: bytes, code: str, link_goes: bool
+) -> None:
+    mesh.world.say(mesh.nl, mesh.be, frame)
+    mesh.world.run(0.05)
+    assert code in mesh.be.codes
+    assert any(link.peer is mesh.be for link in mesh.nl.links.values()) is not link_goes
+    mesh.check_serving()
+
+
+def test_random_messages_of_a_hostile_peer_never_raise(mesh: Mesh) -> None:
+    """Well-formed, senseless: about logs, incidents and devices that exist and that do not."""
+    rng = random.Random(2)
+    known_logs = [head.log for head in mesh.be.node.holdings.logs(mesh.incident)]
+
+    def incident() -> IncidentId:
+        return rng.choice([mesh.incident, IncidentId(rng.randbytes(16))])
+
+    def log() -> LogId:
+        return rng.choice([*known_logs, LogId(rng.randbytes(32))])
+
+    def number() -> int:
+        return rng.choice([1, 2, 3, 300, 2**32 - 1])
+
+    stranger = LogWriter("stranger", IncidentId(bytes(16)))
+    stranger.grow(3)
+    own = LogWriter("own", mesh.incident)
+    own.grow(3)
+    makers: list[Callable[[], wire.Message]] = [
+        lambda: wire.Summary(rng.randbytes(32), rng.randbytes(32)),
+        lambda: wire.Incidents(((incident(), rng.randbytes(32)),), rng.random() < 0.5),
+        lambda: wire.Heights(incident(), ((log(), number()),), rng.random() < 0.5, rng.random() < 0.5),
+        lambda: wire.Want(incident(), log(), number(), number()),
+        lambda: rng.choice([stranger, own]).run(rng.randint(1, 3)),
+        lambda: wire.Lack(incident(), log(), number()),
+        lambda: wire.Announce(((incident(), log(), number()),)),
+        lambda: wire.Prune(incident(), log()),
+        lambda: wire.Graft(incident(), log(), number()),
+        lambda: wire.Roster(((DeviceId(rng.randbytes(32)), number()),), True),
+        lambda: wire.RosterWant((mesh.be.identity.device, DeviceId(rng.randbytes(32)))),
+        lambda: wire.RosterRecords(((rng.randbytes(50), rng.randbytes(50)),)),
+        lambda: wire.Addresses(((DeviceId(rng.randbytes(32)), f"h{number()}:1"),)),
+        lambda: wire.PackagesWant(incident()),
+        lambda: wire.Packages(incident(), ((epochs.key_id(rng.randbytes(32)), rng.randbytes(60)),)),
+    ]
+    for _ in range(600):
+        if not any(link.peer is mesh.be for link in mesh.nl.links.values()):
+            mesh.world.run(3.0)
+        mesh.world.say(mesh.nl, mesh.be, wire.encode(rng.choice(makers)()))
+        mesh.world.run(rng.choice([0.0, 0.02, 0.3]))
+    mesh.world.run(75.0)
+    for host in mesh.honest:
+        mesh.world.log(host, mesh.incident, f"{host.name} goes on")
+    mesh.world.run(30.0)
+    assert len({host.reading.digest(mesh.incident) for host in mesh.honest}) == 1
+    assert {"BE goes on", "DE goes on"} <= set(log_texts(mesh.de, mesh.incident))
+
+
+def test_a_peer_that_floods_loses_its_link_and_may_come_back(mesh: Mesh) -> None:
+    """B5: far more bytes in a moment than two cores could check."""
+    (link,) = [number for number, link in mesh.be.links.items() if link.peer is mesh.nl]
+    frame = wire.encode(wire.Packages(mesh.incident, ((mesh.forger.key_id, bytes(500_000)),)))
+    for _ in range(300):
+        if link in mesh.be.links:
+            mesh.world.step(mesh.be, [Received(link, Channel.BULK, frame)])
+    assert link not in mesh.be.links
+    assert "peer-too-fast" in mesh.be.codes
+    mesh.world.step(mesh.be, [Received(link, Channel.BULK, frame)])  # still on its way: not looked at
+    mesh.check_serving()
+
+
+def test_a_hostile_enrolled_device_cannot_make_a_node_remember_without_bound(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from meshnode.core import exchange
+
+    monkeypatch.setattr(exchange, "INTEREST_MAX", 50)
+    rng = random.Random(3)
+    for _ in range(3):
+        rows = tuple((IncidentId(rng.randbytes(16)), rng.randbytes(32)) for _ in range(100))
+        mesh.world.say(mesh.nl, mesh.be, wire.encode(wire.Incidents(rows, False)))
+        mesh.world.run(0.05)
+    (link,) = [number for number, link in mesh.be.links.items() if link.peer is mesh.nl]
+    assert len(mesh.be.node.exchange._interest[link]) == 50
+    mesh.check_serving()
+
+
+# --- clocks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("skew_ms", [YEARS_MS, -YEARS_MS, -(10**15)])
+def test_a_clock_years_off_moves_nobody_s_order_by_more_than_a_quarter_of_an_hour_and_loses_nothing(
+    skew_ms: int,
+) -> None:
+    """C1, I13."""
+    world = World(4)
+    be, nl, de = full_mesh(world, "BE", "NL", "DE")
+    incident = world.open(be, share=("NL", "DE"))
+    world.run(1.0)
+    nl.wall_skew_ms = skew_ms
+    world.crash(nl)
+    world.restart(nl)
+    world.run(5.0)
+    for number in range(3):
+        for host in (be, nl, de):
+            world.log(host, incident, f"{host.name} {number}")
+            world.run(1.0)
+    alike([be, nl, de], incident)
+    order = [f"{noc} {number}" for number in range(3) for noc in ("BE", "NL", "DE")]
+    for host in (be, nl, de):
+        assert log_texts(host, incident) == order
+    replica = be.node.incidents.replicas[incident]
+    now_ticks = world.time_of(0).wall_ms * TICKS_PER_MS
+    latest = max(time for time, _, _ in replica.timeline())
+    assert latest <= now_ticks + 3 * DISPLAY_LEAD_TICKS_MAX  # NL wrote three times
+    shown = {record.author.noc: record.author.time_ms for record in be.reading.log_page(incident, "", 100, False).items}
+    assert abs(shown["NL"] - max(0, world.time_of(skew_ms).wall_ms)) < 10_000  # what it wrote is shown as it wrote it
+    second = world.open(nl, share=("BE",))
+    world.run(1.0)
+    alike([be, nl], second)
+
+
+# --- newer versions -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_newer_version_writes_is_kept_merged_shown_and_passed_on(mesh: Mesh) -> None:
+    """P7: unknown operations, collections, fields, values, items, content keys; at a member that knows none of them."""
+    thing = ObjectId(b"thing of a later")
+    operations = [
+        [77, "an operation of a newer version", {1: [2]}],
+        [1, "drones", thing, "altitude_m", 120, []],
+        [1, "incident", ROOT_OBJECT, "threat_level", {"a": "new", "b": [1, 2]}, []],
+        [1, "incident", ROOT_OBJECT, "severity", 7, []],  # a type that this version does not expect there
+        [6, {"text": "with more", "newer": True}, "an item behind the known ones"],
+    ]
+    content = mesh.forger.content(*operations)
+    fields = codec.decode_trusted(entry.encode_content(content))
+    fields[40] = "a part of a newer version"
+    fields["text key"] = None
+    mesh.forger.write(codec.encode(fields))
+    mesh.forger.hand(mesh.forger.run(), mesh.be)
+    mesh.world.run(2.0)
+    fr = mesh.world.add("FR", peers=("DE:1",))
+    mesh.world.run(5.0)
+    mesh.world.share(mesh.be, mesh.incident, "FR")
+    mesh.world.run(20.0)
+    for host in [*mesh.everybody, fr]:
+        assert "with more" in log_texts(host, mesh.incident)
+        (drone,) = host.reading.collection(mesh.incident, "drones")
+        assert drone.fields["altitude_m"].values[0].value == 120
+        assert not host.reading.fields(mesh.incident)["severity"].values[0].well_typed
+        assert host.reading.fields(mesh.incident)["threat_level"].values
+        kinds = {
+            operation.kind
+            for item in host.reading.history_page(mesh.incident, "", 100, None).items
+            for operation in item.operations
+        }
+        assert "unknown-77" in kinds
+    alike([*mesh.everybody, fr], mesh.incident)
+    change = Change(ChangeKind.SET, collection="drones", object=thing, field="altitude_m", value=130)
+    with refused("unknown-collection", error=RefusedError):  # shown, and changed only by who knows what it means
+        mesh.world.change(mesh.be, mesh.incident, change)
+    mesh.check_serving()
+    mesh.world.stop(mesh.de)
+    mesh.world.restart(mesh.de)
+    mesh.world.run(70.0)
+    alike([*mesh.everybody, fr], mesh.incident)
+
+
+def test_messages_and_items_of_a_newer_version_do_not_cost_the_link(mesh: Mesh) -> None:
+    (before,) = [number for number, link in mesh.nl.links.items() if link.peer is mesh.be]
+    summary = codec.decode_trusted(wire.encode(wire.Summary(bytes(32), bytes(32))))
+    for frame in ([16, {"any": "thing"}], [10_000], [*summary, "more", [1, 2]]):
+        mesh.world.say(mesh.nl, mesh.be, codec.encode(frame))
+        mesh.world.run(0.1)
+    assert before in mesh.nl.links
+    assert mesh.be.node.outbox.counts["message-unknown"] == 2
+    mesh.check_serving()
+
+
+def test_a_stranger_s_incident_is_relayed_and_not_read(mesh: Mesh) -> None:
+    other = LogWriter("of another incident", INCIDENT)
+    other.grow(5)
+    mesh.forger.hand(other.run(), mesh.be)
+    mesh.world.run(15.0)
+    assert mesh.de.node.holdings.head(INCIDENT, other.id)[0] == 5
+    assert [summary.id for summary in mesh.be.reading.incidents()] == [mesh.incident.hex()]
+    content: Any = Content((), 0, "")
+    assert entry.encode_content(content)
+    mesh.check_serving()
