@@ -17,7 +17,8 @@ from click.core import ParameterSource
 
 from meshnode.cli import output
 from meshnode.cli.base import json_option
-from meshnode.errors import RefusedError
+from meshnode.core.ids import parse_dot_untrusted
+from meshnode.errors import RefusedError, UntrustedInputError
 
 if TYPE_CHECKING:
     from meshnode.client import Client
@@ -113,7 +114,19 @@ def find_value(values: Sequence[ValueView], text: str) -> ValueView:
     shown = ", ".join(output.short(value.id) for value in values) or "none"
     if found:
         raise RefusedError("ambiguous-id", f"{text!r} begins more than one value id", f"write more digits of: {shown}")
-    raise RefusedError("unknown-value", f"the field has no value {text!r}", f"its values are: {shown}")
+    raise RefusedError(
+        "unknown-value",
+        f"the field shows no value {text!r}: it was replaced meanwhile, or is of another field",
+        f"look at what it shows now: {shown}",
+    )
+
+
+def value_id(values: Sequence[ValueView], text: str) -> str:
+    """A whole value id as it is: the daemon knows those that were replaced meanwhile too. A short one is completed."""
+    try:
+        return parse_dot_untrusted(text).text
+    except UntrustedInputError:
+        return find_value(values, text).id
 
 
 def one_of(ids: Sequence[str], prefix: str, what: str, listing: str) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from meshnode.cli import output
-from meshnode.cli.connection import client_command, find_incident, find_object, find_value, read_field
-from meshnode.cli.incident_read import author_text, incident_argument, object_option
+from meshnode.cli.connection import client_command, find_incident, find_object, find_value, read_field, value_id
+from meshnode.cli.incident_read import author_text, incident_argument, object_option, resolve_text
 from meshnode.cli.values import parse_assignment, typed_value
 from meshnode.errors import RefusedError
 
@@ -28,7 +28,7 @@ json_value_option = click.option("--json-value", is_flag=True, help="VALUE is JS
     "--replaces",
     multiple=True,
     metavar="VALUE-ID",
-    help="Replace only these values; without it, all that this node shows now.",
+    help="Replace only these values, visible or not; without it, the one that is shown now.",
 )
 @json_value_option
 @client_command(writes=True)
@@ -42,15 +42,22 @@ def set_command(
     json_value: bool,
     as_json: bool,
 ) -> None:
-    """Give FIELD a value, in place of what it shows now."""
+    """Give FIELD a value, in place of what it shows now. A conflict is settled by resolve, or with --replaces."""
     from meshnode.api.records import SetChange
 
     identifier = find_incident(client, incident)
     place = find_object(client, identifier, object_text)
-    replaced = None
-    if replaces:
-        held = read_field(client, identifier, place, field)
-        replaced = [find_value(held.values if held else [], text).id for text in replaces]
+    held = read_field(client, identifier, place, field)
+    shown = held.values if held is not None else []
+    if held is not None and held.conflict and not replaces:
+        command = resolve_text(identifier, place.collection, place.object or "", field)
+        raise RefusedError(
+            "conflict-open",
+            f"{field} shows {len(shown)} values, and setting it would drop all of them",
+            f"settle the conflict: {command} --value VALUE; or name with --replaces what VALUE stands for",
+        )
+    # Named even where nothing was typed: a value that arrives meanwhile was seen by nobody, and stays as a conflict.
+    replaced = [value_id(shown, text) for text in replaces] if replaces else [value.id for value in shown]
     typed = typed_value(place.collection, field, value, json_wanted=json_value)
     change = SetChange(field, typed, place.collection, place.object, replaced)
     _print_written(client.change(identifier, [change]), as_json)

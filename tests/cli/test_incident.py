@@ -127,15 +127,42 @@ def test_a_value_that_is_no_json_though_it_should_be_is_a_usage_error(incident: 
     assert (said.code, said.error["code"]) == (2, "usage")
 
 
-def test_set_replaces_what_is_shown_or_only_what_is_named(daemon: Daemon, incident: str, meshnode: Meshnode) -> None:
+def test_set_replaces_the_one_value_shown_or_those_that_are_named(
+    daemon: Daemon, incident: str, meshnode: Meshnode
+) -> None:
     daemon.service.plant_conflict(IncidentId(bytes.fromhex(incident)), "title", "Planted")
     values = meshnode("incident", "conflicts", incident, "--json").json[0]["values"]
     done(meshnode("incident", "set", incident, "title", "Third", "--replaces", values[0]["id"][:12] + ".1.0"))
     assert fields(meshnode, incident)["title"] == ["Planted", "Third"]
     said = meshnode("incident", "set", incident, "title", "x", "--replaces", "abcd", "--json")
     assert (said.code, said.error["code"]) == (1, "unknown-value")
-    done(meshnode("incident", "set", incident, "title", "Fourth"))
-    assert fields(meshnode, incident)["title"] == ["Fourth"]
+    assert "replaced meanwhile" in said.error["reason"]
+    gone = values[0]["id"]
+    done(meshnode("incident", "set", incident, "title", "Fourth", "--replaces", gone))
+    assert fields(meshnode, incident)["title"] == ["Planted", "Third", "Fourth"]
+    assert daemon.service.journal[-1].operations[0].replaces == [gone]
+
+
+def test_set_does_not_settle_a_conflict_by_the_way(daemon: Daemon, incident: str, meshnode: Meshnode) -> None:
+    daemon.service.plant_conflict(IncidentId(bytes.fromhex(incident)), "title", "Planted")
+    said = meshnode("incident", "set", incident, "title", "Third", "--json")
+    assert (said.code, said.error["code"]) == (1, "conflict-open")
+    assert f"meshnode incident resolve {incident[:8]} title --value" in said.error["action"]
+    assert fields(meshnode, incident)["title"] == ["Two suspects", "Planted"]
+
+
+def test_set_replaces_nothing_that_was_not_seen(
+    daemon: Daemon, incident: str, meshnode: Meshnode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, real_change = IncidentId(bytes.fromhex(incident)), daemon.service.change
+
+    async def late(*arguments: object) -> object:
+        daemon.service.plant_conflict(number, "title", "Late")
+        return await real_change(*arguments)
+
+    monkeypatch.setattr(daemon.service, "change", late)
+    done(meshnode("incident", "set", incident, "title", "Third"))
+    assert fields(meshnode, incident)["title"] == ["Late", "Third"]
 
 
 def test_a_conflict_shows_both_values_with_author_and_time_until_it_is_resolved(
