@@ -58,7 +58,7 @@ CORE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("keys", "log", "events", "facts", "operations", "causal", "ahead", "retention"),
     ("certificates", "entry", "prekeys", "vault", "epochs", "hello", "identity", "roster", "wire", "acts", "groups"),
     ("crdt", "snapshot", "field_types", "schema_fields", "schema", "planning", "incident", "attachments"),
-    ("replica", "holdings", "outbox", "incidents"),
+    ("replica", "holdings", "outbox", "archive", "incidents"),
     ("sync", "gossip", "peers", "picture", "rollcall", "custody", "refusals"),
     ("exchange",),
     ("node",),

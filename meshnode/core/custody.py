@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from meshnode.core.archive import PACKAGE_NAMESPACE
 from meshnode.core.events import Now
 from meshnode.core.holdings import Holdings
 from meshnode.core.ids import IncidentId, LogId
-from meshnode.core.incidents import PACKAGE_NAMESPACE, Incidents
+from meshnode.core.incidents import Incidents
 from meshnode.core.log import CommitBatch, LogStore
 from meshnode.core.retention import AGE_NAMESPACE, DROPPED_NAMESPACE, Heights, Retention
 

@@ -19,17 +19,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshnode.core import acts, codec, epochs, vault
+from meshnode.core import acts, codec, epochs
 from meshnode.core import entry as entries
 from meshnode.core.acts import Role
+from meshnode.core.archive import Archive, package_row, package_row_key
 from meshnode.core.causal import Position
 from meshnode.core.entry import Content
 from meshnode.core.events import Change, ChangeKind, Now, Written
 from meshnode.core.holdings import Holdings
 from meshnode.core.identity import Identity
-from meshnode.core.ids import INCIDENT_ID_BYTES, NO_HASH, DeviceId, Dot, EntryHash, IncidentId, KeyId, LogId, ObjectId
+from meshnode.core.ids import NO_HASH, DeviceId, Dot, EntryHash, IncidentId, KeyId, LogId, ObjectId
 from meshnode.core.keys import RandomBytes, SigningKey
-from meshnode.core.log import Applied, CommitBatch, Entry, LogStore, Seal
+from meshnode.core.log import CommitBatch, Entry, LogStore, Seal
 from meshnode.core.operations import Operation, encode_operation
 from meshnode.core.prekeys import Prekey, PrekeyRing
 from meshnode.core.replica import Replica, Trouble, Writer
@@ -37,13 +38,6 @@ from meshnode.core.roster import Roster
 from meshnode.core.wire import PACKAGES_BYTES_MAX, PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from meshnode.errors import LocalFaultError, RefusedError, UntrustedInputError
 
-KEY_NAMESPACE = "epoch-key"
-CHECKPOINT_NAMESPACE = "checkpoint"
-PACKAGE_NAMESPACE = "epoch-at"
-
-CHECKPOINT_ENTRIES_MIN = 2_048
-"""Merged entries between two checkpoints, or a sixteenth of all merged: what a restart replays at most. At 100,000
-entries that is 0.6 s of replay after a crash, for 5 ms of writing every 6,250 entries."""
 CONTENT_BYTES_AIM = 48_000
 """Operations are packed into entries up to this, which leaves room below CONTENT_BYTES_MAX for the rest."""
 MERGE_STEP_ENTRIES = 512
@@ -52,7 +46,6 @@ REPAIR_STEP_S = 0.25
 REPAIR_RETRY_S = 10.0
 EPOCH_INTERVAL_S = 60.0
 """E7: a device repairs an incident's epoch at most this often, whatever others make it see."""
-REPLAY_ROWS = 4_096
 
 
 @dataclass(slots=True)
@@ -77,9 +70,11 @@ class Incidents:
         ring: PrekeyRing,
         rng: random.Random,
         random_bytes: RandomBytes,
+        archive: Archive,
         sealer: epochs.Sealer = epochs.HPKE_SEALER,
     ) -> None:
         self._identity = identity
+        self._archive = archive
         self._store = store
         self._holdings = holdings
         self._roster = roster
@@ -97,36 +92,24 @@ class Incidents:
         """Incidents with stored entries that can be merged."""
         self._repair_at: dict[IncidentId, float] = {}
         self._repaired: dict[IncidentId, float] = {}
-        self._checkpointed: dict[IncidentId, int] = {}
-        """How many entries were merged at the last checkpoint."""
         self.stale_packages: dict[bytes, None] = {}
         """Rows of PACKAGE_NAMESPACE whose incident was dropped, to be deleted by and by."""
-        self.journal = store.applied_last()
-        self.staged = False
-        """Something was staged since the node last looked."""
 
     # --- start ----------------------------------------------------------------------------------------------------
 
     def load(self, merge: bool) -> None:
         """Builds every replica from its checkpoint, the journal behind it, and (``merge``) what was waiting."""
-        start = self.journal
-        behind: dict[IncidentId, int] = {}
-        for incident in self._holdings.incidents():
-            replica = self._replica(incident)
-            behind[incident] = self._restore(incident, replica)
-            start = min(start, behind[incident])
-        for key, sealed in self._store.scan(KEY_NAMESPACE):
-            replica = self._replica(IncidentId(key[:INCIDENT_ID_BYTES]))
-            replica.keys[KeyId(key[INCIDENT_ID_BYTES:])] = self._unseal(KEY_NAMESPACE, key, sealed)
-        for key, position in self._store.scan(PACKAGE_NAMESPACE):
-            if not self._holdings.holds(IncidentId(key[:INCIDENT_ID_BYTES])):
-                self.stale_packages[key] = None
-                continue
-            replica = self._replica(IncidentId(key[:INCIDENT_ID_BYTES]))
-            replica.note_package(KeyId(key[16:48]), (LogId(key[48:80]), int.from_bytes(position, "big")))
+        behind = {incident: self._archive.restore(self._replica(incident)) for incident in self._holdings.incidents()}
+        for incident, key_id, key in self._archive.epoch_keys():
+            self._replica(incident).keys[key_id] = key
+        for row, incident, key_id, position in self._archive.packages():
+            if self._holdings.holds(incident):
+                self._replica(incident).note_package(key_id, position)
+            else:
+                self.stale_packages[row] = None
         if self._store.damaged():
             self._recover_keys()
-        self._replay(start, behind)
+        self._archive.replay(behind, self._replica)
         for incident, replica in self.replicas.items():
             if merge and replica.keys:
                 replica.look_for_stored()
@@ -144,51 +127,15 @@ class Incidents:
                     except UntrustedInputError as error:
                         replica.troubles.append(Trouble(error.code, error.reason, log, seq))
 
-    def _restore(self, incident: IncidentId, replica: Replica) -> int:
-        """The journal number behind which the replica still has to be replayed."""
-        sealed = self._store.get(CHECKPOINT_NAMESPACE, incident)
-        if sealed is None:
-            return 0
-        number, snapshot = codec.decode_trusted(self._unseal(CHECKPOINT_NAMESPACE, incident, sealed))
-        if not replica.restore(snapshot):
-            return 0
-        self._checkpointed[incident] = replica.merged
-        return int(number)
-
-    def _replay(self, start: int, behind: dict[IncidentId, int]) -> None:
-        while rows := self._store.applied_after(start, REPLAY_ROWS):
-            start = rows[-1].number
-            index = 0
-            while index < len(rows):
-                first = last = rows[index]
-                while (
-                    index + 1 < len(rows)
-                    and rows[index + 1].log == first.log
-                    and rows[index + 1].incident == first.incident
-                    and rows[index + 1].seq == last.seq + 1
-                ):
-                    index += 1
-                    last = rows[index]
-                index += 1
-                seq = first.seq + max(0, behind.get(first.incident, 0) - first.number + 1)
-                if seq > last.seq:
-                    continue
-                try:
-                    run = self._store.read(first.incident, first.log, seq, last.seq)
-                except LocalFaultError:
-                    continue  # the log waits at the damaged row until a peer sends it again
-                if run:
-                    self._replica(first.incident).replay(run)
-
     # --- entries of others ----------------------------------------------------------------------------------------
 
     def accept(self, fresh: Sequence[Entry], seal: Seal, now: Now) -> None:
         """Stores the checked entries of a run, and merges them when this node is a member."""
         incident, log = fresh[0].incident, fresh[0].log
-        puts = tuple(self._package_row(entry) for entry in fresh if entry.package is not None)
+        puts = tuple(package_row(entry) for entry in fresh if entry.package is not None)
         for _, key, _ in puts:
             self.stale_packages.pop(key, None)
-        self._stage(CommitBatch(entries=tuple(fresh), seals=(seal,), puts=puts))
+        self._archive.stage(CommitBatch(entries=tuple(fresh), seals=(seal,), puts=puts))
         self._holdings.advance(incident, log, fresh[-1].seq, fresh[-1].hash)
         replica = self._replica(incident)
         learned = False
@@ -208,7 +155,7 @@ class Incidents:
     def _take_up(self, replica: Replica, merged: Sequence[Position], now: Now) -> None:
         """What follows from entries that were just merged."""
         self._look_for_own(replica, merged)
-        self._journal(replica.incident, merged)
+        self._archive.note_merged(replica, merged)
         self._watch_epochs(replica.incident, replica, now)
         self._note_ready(replica.incident, replica)
 
@@ -272,38 +219,13 @@ class Incidents:
         """An incident that this node never could read is dropped."""
         replica = self.replicas.pop(incident, None)
         for key_id, (log, _) in replica.package_positions() if replica is not None else ():
-            self.stale_packages[incident + key_id + log] = None
-
-    def _package_row(self, entry: Entry) -> tuple[str, bytes, bytes]:
-        key = entry.incident + entry.key_id + entry.log
-        return (PACKAGE_NAMESPACE, key, entry.seq.to_bytes(8, "big"))
-
-    def _journal(self, incident: IncidentId, merged: Sequence[Position]) -> None:
-        if not merged:
-            return
-        rows = []
-        for log, seq in merged:
-            self.journal += 1
-            rows.append(Applied(self.journal, incident, log, seq))
-        self._stage(CommitBatch(applied=tuple(rows)))
-        replica = self.replicas[incident]
-        since = replica.merged - self._checkpointed.get(incident, 0)
-        if since >= max(CHECKPOINT_ENTRIES_MIN, replica.merged // 16):
-            self.checkpoint(incident)
-
-    def checkpoint(self, incident: IncidentId) -> None:
-        """Stages the merged state, sealed, so that a restart replays only what follows."""
-        replica = self.replicas[incident]
-        data = codec.encode([self.journal, replica.snapshot()])
-        sealed = self._seal_at_rest(CHECKPOINT_NAMESPACE, incident, data)
-        self._stage(CommitBatch(puts=((CHECKPOINT_NAMESPACE, incident, sealed),)))
-        self._checkpointed[incident] = replica.merged
+            self.stale_packages[package_row_key(incident, key_id, log)] = None
 
     def checkpoint_all(self) -> None:
         """At a clean stop: the next start replays nothing."""
-        for incident, replica in self.replicas.items():
-            if replica.merged != self._checkpointed.get(incident, 0):
-                self.checkpoint(incident)
+        for replica in self.replicas.values():
+            if self._archive.is_behind(replica):
+                self._archive.checkpoint(replica)
 
     # --- local requests -------------------------------------------------------------------------------------------
 
@@ -320,7 +242,7 @@ class Incidents:
         nonce = self._random_bytes(acts.NONCE_BYTES)
         incident = acts.incident_id(self._identity.device, nonce)
         replica = Replica(incident, self._store, self._identity.network_root, self._sealer)
-        replica.on_key = self._key_keeper(incident)
+        replica.on_key = self._archive.key_keeper(incident)
         invited = self._devices_of(share_with, Role.WRITER)
         me = (self._identity.device, self._identity.certificate.noc, Role.MANAGER)
         members = [me, *(member for member in invited if member[0] != me[0])]
@@ -532,10 +454,10 @@ class Incidents:
         own.unsealed_bytes += entry.size_bytes
         if package is not None:
             replica.note_package(key_id, (own.id, entry.seq))
-        puts = () if package is None else (self._package_row(entry),)
-        self._stage(CommitBatch(entries=(entry,), puts=puts))
+        puts = () if package is None else (package_row(entry),)
+        self._archive.stage(CommitBatch(entries=(entry,), puts=puts))
         replica.apply(entry, content, operations, list(parents), body)
-        self._journal(replica.incident, [(own.id, entry.seq)])
+        self._archive.note_merged(replica, [(own.id, entry.seq)])
         return [Dot(own.id, entry.seq, index) for index in range(len(operations))]
 
     def _own_log(self, replica: Replica) -> _OwnLog:
@@ -568,7 +490,7 @@ class Incidents:
     def _seal(self, own: _OwnLog) -> None:
         first, last = own.unsealed[0], own.unsealed[-1]
         seal = entries.sign_seal(own.key, last)
-        self._stage(CommitBatch(seals=(seal,)))
+        self._archive.stage(CommitBatch(seals=(seal,)))
         if self._holdings.head(last.incident, own.id)[0] == first.seq - 1:
             self._holdings.advance(last.incident, own.id, last.seq, last.hash)
         else:
@@ -584,30 +506,11 @@ class Incidents:
         runs, self._runs = self._runs, []
         return runs
 
-    # --- keys and staging -----------------------------------------------------------------------------------------
-
     def _replica(self, incident: IncidentId) -> Replica:
         replica = self.replicas.get(incident)
         if replica is None:
             replica = self.replicas[incident] = Replica(
                 incident, self._store, self._identity.network_root, self._sealer
             )
-            replica.on_key = self._key_keeper(incident)
+            replica.on_key = self._archive.key_keeper(incident)
         return replica
-
-    def _key_keeper(self, incident: IncidentId) -> Any:
-        def keep(key_id: KeyId, key: bytes) -> None:
-            row = incident + key_id
-            self._stage(CommitBatch(puts=((KEY_NAMESPACE, row, self._seal_at_rest(KEY_NAMESPACE, row, key)),)))
-
-        return keep
-
-    def _seal_at_rest(self, namespace: str, key: bytes, plain: bytes) -> bytes:
-        return vault.seal_at_rest(self._identity.store_key, namespace, key, plain, self._random_bytes)
-
-    def _unseal(self, namespace: str, key: bytes, sealed: bytes) -> bytes:
-        return vault.open_at_rest(self._identity.store_key, namespace, key, sealed)
-
-    def _stage(self, batch: CommitBatch) -> None:
-        self._store.stage(batch)
-        self.staged = True

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from meshnode.core import attachments, epochs, wire
+from meshnode.core.archive import Archive
 from meshnode.core.budget import Budgets
 from meshnode.core.custody import Custody, RelaySettings
 from meshnode.core.events import (
@@ -41,7 +42,7 @@ from meshnode.core.identity import Identity
 from meshnode.core.ids import IncidentId, LogId
 from meshnode.core.incidents import Incidents
 from meshnode.core.keys import RandomBytes
-from meshnode.core.log import CommitBatch, LogStore
+from meshnode.core.log import LogStore
 from meshnode.core.outbox import Outbox
 from meshnode.core.peers import ConfiguredPeer, DialSettings, Peers
 from meshnode.core.rollcall import Rollcall
@@ -90,12 +91,15 @@ class Node:
         self._now = now
         self.outbox = Outbox()
         self.holdings = Holdings.load(store)
-        self.rollcall = Rollcall(identity, store, self.outbox, random_bytes, self._put, now)
+        self.archive = Archive(identity, store, random_bytes)
+        self.rollcall = Rollcall(identity, store, self.outbox, random_bytes, self.archive.put, now)
         roster, ring = self.rollcall.roster, self.rollcall.ring
-        self.incidents = Incidents(identity, store, self.holdings, roster, ring, rng, random_bytes, sealer)
-        self._journal_told = self.incidents.journal
+        self.incidents = Incidents(
+            identity, store, self.holdings, roster, ring, rng, random_bytes, self.archive, sealer
+        )
+        self._journal_told = self.archive.journal
         self.incidents.load(merge=read_only is None)
-        self.custody = Custody(settings.relay, store, self.holdings, self.incidents, self._stage, now)
+        self.custody = Custody(settings.relay, store, self.holdings, self.incidents, self.archive.stage, now)
         self.peers = Peers(identity.device, settings.peers, settings.dial, rng)
         self._gossip = Gossip()
         self._sync = Sync(rng, self._height, settings.anti_entropy_interval_s)
@@ -131,10 +135,10 @@ class Node:
         for entries, seal in self.incidents.seal_runs():
             self.exchange.push(wire.make_run(entries, seal), None, now)
         self._report_troubles()
-        if self.incidents.journal > self._journal_told:
-            self._journal_told = self.incidents.journal
+        if self.archive.journal > self._journal_told:
+            self._journal_told = self.archive.journal
             self.outbox.add(JournalGrew(self._journal_told))
-        commit, self.incidents.staged = self.incidents.staged, False
+        commit, self.archive.staged = self.archive.staged, False
         return Step(commit, self.outbox.take())
 
     def next_deadline(self) -> float:
@@ -159,7 +163,7 @@ class Node:
             self.incidents.checkpoint_all()
             self.custody.stop(now)
         self.outbox.clear()
-        return Step(self.incidents.staged, ())
+        return Step(self.archive.staged, ())
 
     def _handle_deadlines(self) -> None:
         now = self._now
@@ -307,18 +311,11 @@ class Node:
             )
             self._damage_seen = damaged
             self.holdings.refresh(self.store)
-            self.incidents.staged = self.read_only is None  # the next commit moves the rows out of the way
+            self.archive.staged = self.read_only is None  # the next commit moves the rows out of the way
 
     def stage_probe(self) -> None:
         """Something small to commit: does the disk take writes again?"""
-        self._put(PROBE_NAMESPACE, b"", b"")
-
-    def _put(self, namespace: str, key: bytes, value: bytes) -> None:
-        self._stage(CommitBatch(puts=((namespace, key, value),)))
-
-    def _stage(self, batch: CommitBatch) -> None:
-        self.store.stage(batch)
-        self.incidents.staged = True
+        self.archive.put(PROBE_NAMESPACE, b"", b"")
 
     def _height(self, incident: IncidentId, log: LogId) -> int:
         return self.holdings.head(incident, log)[0]

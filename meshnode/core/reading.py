@@ -328,7 +328,7 @@ class Reading:
             peers_known=len(self.peers()),
             incidents=len(node.holdings.incidents()),
             entries=node.holdings.entries,
-            journal=node.incidents.journal,
+            journal=node.archive.journal,
             store_bytes=store_bytes,
             degraded=[DegradedView(code, *rest) for code, rest in sorted(node.degraded.items())],
             refusals=dict(sorted(node.outbox.counts.items())),

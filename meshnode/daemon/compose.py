@@ -135,7 +135,7 @@ async def _serve(
     config: Config, identity: Identity, store: SqliteLogStore, disk: DiskThread, signals: AsyncIterator[int]
 ) -> None:
     relay = config.node.relay and identity.certificate.relay
-    rng = random.Random(os.urandom(16))  # noqa: S311  back-off and jitter need no secrecy
+    rng = random.Random(os.urandom(16))  # noqa: S311 - back-off and jitter need no secrecy
     settings = _node_settings(config, relay)
     links = _links(config, identity, relay, rng)
     report = Reporter(trio.current_time)

@@ -12,7 +12,7 @@ from core_support import refused
 from node_stories import alike, log_texts, values
 from world import Attachment, Host, World, full_mesh
 
-from meshnode.core import incidents as incidents_room
+from meshnode.core import archive as archive_room
 from meshnode.core.events import Change, ChangeKind, Tick
 from meshnode.core.ids import IncidentId, LogId
 from meshnode.errors import LocalFaultError
@@ -41,7 +41,7 @@ def test_a_crash_before_the_commit_loses_nothing_acknowledged_and_the_node_goes_
     world.log(be, incident, "acknowledged")
     world.run(1.0)
     sent: list[bytes] = []
-    world.filter = lambda _a, _b, data: sent.append(data) or [data]  # type: ignore[func-returns-value]
+    world.filter = lambda _a, _b, data: sent.append(data) or [data]
     be.dies_before_commit = True
     with pytest.raises(KeyError):  # no answer
         world.log(be, incident, "never acknowledged")
@@ -84,7 +84,7 @@ def test_nothing_is_sent_that_is_not_durable() -> None:
 def test_a_restart_from_a_checkpoint_equals_a_restart_from_the_journal(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incidents_room, "CHECKPOINT_ENTRIES_MIN", 10**9)
+    monkeypatch.setattr(archive_room, "CHECKPOINT_ENTRIES_MIN", 10**9)
     world = World(seed)
     hosts = full_mesh(world, "BE", "NL", "DE")
     be, nl = hosts[:2]
@@ -104,7 +104,7 @@ def test_a_restart_from_a_checkpoint_equals_a_restart_from_the_journal(
     by_journal = copy.deepcopy(nl.store)
     world.stop(nl)
     world.run(1.0)
-    assert nl.store.get(incidents_room.CHECKPOINT_NAMESPACE, incident) is not None
+    assert nl.store.get(archive_room.CHECKPOINT_NAMESPACE, incident) is not None
     by_checkpoint = copy.deepcopy(nl.store)
     for store in (by_checkpoint, by_journal):
         nl.store = store
@@ -130,7 +130,7 @@ def _everything(host: Host, incident: IncidentId) -> tuple[object, ...]:
 
 
 def test_a_checkpoint_is_written_now_and_then_and_what_follows_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incidents_room, "CHECKPOINT_ENTRIES_MIN", 4)
+    monkeypatch.setattr(archive_room, "CHECKPOINT_ENTRIES_MIN", 4)
     world = World(3)
     be, nl = full_mesh(world, "BE", "NL")
     first, second = world.open(be, share=("NL",)), world.open(nl, share=("BE",))
@@ -194,11 +194,11 @@ class RottenDisk:
         """False when there is no such row."""
         with closing(sqlite3.connect(self.path)) as connection, connection:
             keys = "namespace, key" if table == "value" else "number" if table == "journal" else "place"
-            rows = connection.execute(f"SELECT {keys} FROM {table} ORDER BY {keys}").fetchall()  # noqa: S608
+            rows = connection.execute(f"SELECT {keys} FROM {table} ORDER BY {keys}").fetchall()
             if row >= len(rows):
                 return False
             where = " AND ".join(f"{key} = ?" for key in keys.split(", "))
-            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value, *rows[row]))  # noqa: S608
+            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value, *rows[row]))
             return True
 
     def start(self) -> None:
@@ -376,7 +376,7 @@ def test_a_node_that_lost_its_prekeys_makes_one_that_supersedes_the_old_even_wit
     be, nl = full_mesh(world, "BE", "NL")
     serial = dict(nl.node.rollcall.roster.serials())[be.identity.device]
     world.crash(be)
-    be.store._values["prekey-ring"].clear()  # type: ignore[attr-defined]
+    be.store._values["prekey-ring"].clear()
     be.wall_skew_ms = -int(world.now * 1000) - 5_000
     world.restart(be)
     world.run(70.0)
@@ -417,8 +417,8 @@ def test_a_node_that_cannot_write_reads_serves_and_refuses_and_catches_up_later(
     world.log(nl, incident, "while BE's disk is full")
     world.run(70.0)
     assert log_texts(be, incident) == ["before"]
-    assert be.node.incidents.staged is False
-    assert be.node.store.begin_commit() is None  # type: ignore[attr-defined]
+    assert be.node.archive.staged is False
+    assert be.node.store.begin_commit() is None
     world.crash(be)
     world.restart(be)
     world.run(70.0)
@@ -461,7 +461,7 @@ def test_files_survive_a_restart() -> None:
     world.crash(be)
     world.restart(be)
     (shown,) = be.reading.attachments(incident)
-    assert be.reading.attachment(incident, bytes.fromhex(shown.id)).data == data  # type: ignore[arg-type]
+    assert be.reading.attachment(incident, bytes.fromhex(shown.id)).data == data
     assert values(be, incident, "title") == ["With a map"]
 
 

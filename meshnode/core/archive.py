@@ -1,0 +1,158 @@
+"""What the store keeps of incidents beside their entries, and how a start builds replicas from it.
+
+* **journal**: one numbered row per merged entry, in the order in which this node merged them;
+* **checkpoints**: the merged state of an incident, sealed, with the journal number it stands for;
+* **keys**: each epoch key as soon as it is known, sealed;
+* **packages**: where epoch entries are stored, readable or not.
+
+A start takes the checkpoint and replays the journal behind it. Everything goes through :meth:`stage`, so the node
+knows whether a step has something to make durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from meshnode.core import codec, vault
+from meshnode.core.causal import Position
+from meshnode.core.identity import Identity
+from meshnode.core.ids import INCIDENT_ID_BYTES, KEY_ID_BYTES, LOG_ID_BYTES, IncidentId, KeyId, LogId
+from meshnode.core.keys import RandomBytes
+from meshnode.core.log import Applied, CommitBatch, Entry, LogStore
+from meshnode.core.replica import Replica
+from meshnode.errors import LocalFaultError
+
+KEY_NAMESPACE = "epoch-key"
+CHECKPOINT_NAMESPACE = "checkpoint"
+PACKAGE_NAMESPACE = "epoch-at"
+
+CHECKPOINT_ENTRIES_MIN = 2_048
+"""Merged entries between two checkpoints, or a sixteenth of all merged: what a restart replays at most. At 100,000
+entries that is 0.6 s of replay after a crash, for 5 ms of writing every 6,250 entries."""
+REPLAY_ROWS = 4_096
+
+Row = tuple[str, bytes, bytes]
+
+
+class Archive:
+    """One per node."""
+
+    def __init__(self, identity: Identity, store: LogStore, random_bytes: RandomBytes) -> None:
+        self._identity = identity
+        self._store = store
+        self._random_bytes = random_bytes
+        self._checkpointed: dict[IncidentId, int] = {}
+        """How many entries were merged at the last checkpoint."""
+        self.journal = store.applied_last()
+        self.staged = False
+        """Something was staged since the node last looked."""
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def stage(self, batch: CommitBatch) -> None:
+        self._store.stage(batch)
+        self.staged = True
+
+    def put(self, namespace: str, key: bytes, value: bytes | None) -> None:
+        self.stage(CommitBatch(puts=((namespace, key, value),)))
+
+    def note_merged(self, replica: Replica, merged: Sequence[Position]) -> None:
+        """Adds merged entries to the journal, and a checkpoint when one is due."""
+        if not merged:
+            return
+        rows = []
+        for log, seq in merged:
+            self.journal += 1
+            rows.append(Applied(self.journal, replica.incident, log, seq))
+        self.stage(CommitBatch(applied=tuple(rows)))
+        since = replica.merged - self._checkpointed.get(replica.incident, 0)
+        if since >= max(CHECKPOINT_ENTRIES_MIN, replica.merged // 16):
+            self.checkpoint(replica)
+
+    def checkpoint(self, replica: Replica) -> None:
+        """Stages the merged state, sealed, so that a restart replays only what follows."""
+        data = codec.encode([self.journal, replica.snapshot()])
+        self.put(CHECKPOINT_NAMESPACE, replica.incident, self._seal(CHECKPOINT_NAMESPACE, replica.incident, data))
+        self._checkpointed[replica.incident] = replica.merged
+
+    def is_behind(self, replica: Replica) -> bool:
+        """Was anything merged since the last checkpoint?"""
+        return replica.merged != self._checkpointed.get(replica.incident, 0)
+
+    def key_keeper(self, incident: IncidentId) -> Callable[[KeyId, bytes], None]:
+        """Keeps each key of an incident as soon as it is known."""
+
+        def keep(key_id: KeyId, key: bytes) -> None:
+            row = incident + key_id
+            self.put(KEY_NAMESPACE, row, self._seal(KEY_NAMESPACE, row, key))
+
+        return keep
+
+    # --- a start --------------------------------------------------------------------------------------------------
+
+    def epoch_keys(self) -> Iterator[tuple[IncidentId, KeyId, bytes]]:
+        for row, sealed in self._store.scan(KEY_NAMESPACE):
+            incident, key_id = IncidentId(row[:INCIDENT_ID_BYTES]), KeyId(row[INCIDENT_ID_BYTES:])
+            yield incident, key_id, self._unseal(KEY_NAMESPACE, row, sealed)
+
+    def packages(self) -> Iterator[tuple[bytes, IncidentId, KeyId, Position]]:
+        """(row, incident, key id, position) of every epoch entry that is stored."""
+        for row, seq in self._store.scan(PACKAGE_NAMESPACE):
+            key_id = row[INCIDENT_ID_BYTES : INCIDENT_ID_BYTES + KEY_ID_BYTES]
+            position = (LogId(row[-LOG_ID_BYTES:]), int.from_bytes(seq, "big"))
+            yield row, IncidentId(row[:INCIDENT_ID_BYTES]), KeyId(key_id), position
+
+    def restore(self, replica: Replica) -> int:
+        """Takes over the checkpoint. The journal number behind which the replica still has to be replayed."""
+        sealed = self._store.get(CHECKPOINT_NAMESPACE, replica.incident)
+        if sealed is None:
+            return 0
+        number, snapshot = codec.decode_trusted(self._unseal(CHECKPOINT_NAMESPACE, replica.incident, sealed))
+        if not replica.restore(snapshot):
+            return 0
+        self._checkpointed[replica.incident] = replica.merged
+        return int(number)
+
+    def replay(self, behind: Mapping[IncidentId, int], replica_of: Callable[[IncidentId], Replica]) -> None:
+        """Merges again what the journal lists behind each incident's checkpoint, in its order."""
+        start = min(behind.values(), default=self.journal)
+        while rows := self._store.applied_after(start, REPLAY_ROWS):
+            start = rows[-1].number
+            for first, last in _stretches(rows):
+                seq = first.seq + max(0, behind.get(first.incident, 0) - first.number + 1)
+                if seq > last.seq:
+                    continue
+                try:
+                    run = self._store.read(first.incident, first.log, seq, last.seq)
+                except LocalFaultError:
+                    continue  # the log waits at the damaged row until a peer sends it again
+                if run:
+                    replica_of(first.incident).replay(run)
+
+    # --- secrets at rest ------------------------------------------------------------------------------------------
+
+    def _seal(self, namespace: str, key: bytes, plain: bytes) -> bytes:
+        return vault.seal_at_rest(self._identity.store_key, namespace, key, plain, self._random_bytes)
+
+    def _unseal(self, namespace: str, key: bytes, sealed: bytes) -> bytes:
+        return vault.open_at_rest(self._identity.store_key, namespace, key, sealed)
+
+
+def package_row(entry: Entry) -> Row:
+    """The row that tells where an epoch entry is stored."""
+    return (PACKAGE_NAMESPACE, package_row_key(entry.incident, entry.key_id, entry.log), entry.seq.to_bytes(8, "big"))
+
+
+def package_row_key(incident: IncidentId, key_id: KeyId, log: LogId) -> bytes:
+    return incident + key_id + log
+
+
+def _stretches(rows: Sequence[Applied]) -> Iterator[tuple[Applied, Applied]]:
+    """(first, last) of rows that follow each other in one log: they are read at once."""
+    first = last = rows[0]
+    for row in rows[1:]:
+        if row.log != last.log or row.incident != last.incident or row.seq != last.seq + 1:
+            yield first, last
+            first = row
+        last = row
+    yield first, last
