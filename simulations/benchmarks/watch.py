@@ -95,7 +95,7 @@ def _one(
                 if answer.feed(sock.recv(raw_http.RECEIVE_BYTES)):
                     acknowledged = now
                 continue
-            stream = streams[key.fileobj]  # type: ignore[index]
+            stream = streams[key.fileobj]  # type: ignore[index]  # registered with the same objects
             before = stream.events
             stream.take()
             if before < number <= stream.events:

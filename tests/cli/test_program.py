@@ -49,7 +49,7 @@ def all_commands() -> list[tuple[str, click.Command]]:
     ],
 )
 def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> None:
-    assert base.exit_code_of(error) == code  # type: ignore[arg-type]
+    assert base.exit_code_of(error) == code
 
 
 def test_a_wrong_command_line_says_what_is_wrong_and_exits_2(meshnode: Meshnode) -> None:

@@ -97,7 +97,7 @@ def test_order_times_are_the_same_in_every_causal_order(record: Record, rng: obj
             for row in waiting
             if other.height(row[0][0]) == row[0][1] - 1 and all(other.height(log) >= seq for log, seq in row[1])
         ]
-        row = able[rng.randrange(len(able))]  # type: ignore[attr-defined]
+        row = able[rng.randrange(len(able))]
         waiting.remove(row)
         other.add(*row[0], row[1], row[2])
     assert {position: other.order_time(*position) for position in record.past} == record.times

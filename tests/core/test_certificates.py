@@ -39,7 +39,7 @@ def device_certificate(
 
 
 def bundle(**changes: object) -> bytes:
-    return c.make_bundle(noc_certificate(), device_certificate(**changes))  # type: ignore[arg-type]
+    return c.make_bundle(noc_certificate(), device_certificate(**changes))
 
 
 def code_of(data: bytes, root: PublicKey = NETWORK.public) -> str:

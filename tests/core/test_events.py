@@ -25,4 +25,4 @@ def test_the_node_handles_exactly_the_messages_there_are() -> None:
 )
 def test_no_event_and_no_effect_can_be_changed(record: type) -> None:
     assert dataclasses.is_dataclass(record)
-    assert record.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert record.__dataclass_params__.frozen

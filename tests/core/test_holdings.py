@@ -47,7 +47,7 @@ class Holder:
 
     def serve(self, log: LogId, first: int, last: int) -> Run | Lack:
         answer = self.holdings.serve(self.store, Want(INCIDENT, log, first, last))
-        return wire.decode_untrusted(wire.encode(answer))  # type: ignore[return-value]
+        return wire.decode_untrusted(wire.encode(answer))
 
 
 def writer(count: int, size_bytes: int = 0, name: str = "log") -> LogWriter:

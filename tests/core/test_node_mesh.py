@@ -30,7 +30,7 @@ def star(world: World) -> list[Host]:
 def test_the_hub_dies_a_member_is_cut_off_writes_and_comes_back_and_a_conflict_is_resolved() -> None:
     world = World(1)
     sent: list[bytes] = []
-    world.filter = lambda _a, _b, data: sent.append(data) or [data]  # type: ignore[func-returns-value]
+    world.filter = lambda _a, _b, data: sent.append(data) or [data]
     hub, be, nl, de, fr = hosts = star(world)
     members = hosts[1:]
     incident = world.open(be, share=("NL", "DE", "FR"), title=CANARY)
@@ -314,7 +314,7 @@ def test_large_entries_reach_a_late_member(attached_bytes: int) -> None:
     world.run(20.0)
     alike([be, nl, fr], incident)
     (shown,) = fr.reading.attachments(incident)
-    assert fr.reading.attachment(incident, bytes.fromhex(shown.id)).data == data  # type: ignore[arg-type]
+    assert fr.reading.attachment(incident, bytes.fromhex(shown.id)).data == data
 
 
 def test_both_values_of_one_request_stand_as_one_change() -> None:

@@ -45,7 +45,7 @@ def enrol(data_dir: Path, key: SigningKey) -> bytes:
 
 def fault(call: object, *arguments: object) -> LocalFaultError:
     with pytest.raises(LocalFaultError) as caught:
-        call(*arguments)  # type: ignore[operator]
+        call(*arguments)
     assert caught.value.action
     return caught.value
 

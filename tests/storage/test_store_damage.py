@@ -67,7 +67,7 @@ def test_a_flipped_bit_in_an_entry_is_noticed_set_aside_and_fetched_again(path: 
 )
 def test_a_change_in_any_column_of_an_entry_is_noticed(path: Path, column: str) -> None:
     write_store(path)
-    rot(path, f"UPDATE entry SET {column} WHERE place & 255 = 5")  # noqa: S608
+    rot(path, f"UPDATE entry SET {column} WHERE place & 255 = 5")
     with closing(SqliteLogStore.open(path)) as store, refused("store-row-damaged"):
         store.read(INCIDENT, LOG, 5, 5)
 
@@ -228,7 +228,7 @@ def test_a_journal_hole_can_be_filled(path: Path) -> None:
 @pytest.mark.parametrize("column", ["value = x'00'", "key = x'00'", '"check" = 0', "namespace = CAST('peerz' AS BLOB)"])
 def test_a_damaged_value_is_noticed_and_can_be_put_again(path: Path, column: str) -> None:
     write_store(path)
-    rot(path, f"UPDATE value SET {column} WHERE key = CAST('b' AS BLOB)")  # noqa: S608
+    rot(path, f"UPDATE value SET {column} WHERE key = CAST('b' AS BLOB)")
     with closing(SqliteLogStore.open(path)) as store:
         if column.startswith("namespace"):
             assert scrub_all(store) == 1

@@ -75,7 +75,7 @@ async def test_a_certificate_whose_key_the_acceptor_does_not_hold_is_refused_by_
     async with running(node, other) as (_, address):
         node.dial(address)
         failed = await node.receive.receive()
-        assert failed.code == "tls-refused"  # type: ignore[union-attr]
+        assert failed.code == "tls-refused"
 
 
 async def test_a_hello_bound_to_other_certificates_is_refused() -> None:

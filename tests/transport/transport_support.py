@@ -58,7 +58,7 @@ class KeyAuthenticator:
 
 
 def quic(seed: int, settings: QuicSettings = PATIENT, **changes: object) -> QuicTransport:
-    return QuicTransport(replace(settings, **changes), KeyAuthenticator(seed), chance(seed))  # type: ignore[arg-type]
+    return QuicTransport(replace(settings, **changes), KeyAuthenticator(seed), chance(seed))
 
 
 @asynccontextmanager
