@@ -10,10 +10,12 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from meshnode.cli.base import EXIT_BUG
-from meshnode.config import load
+from meshnode.config import Config, load
 from meshnode.daemon import run
 
 
@@ -27,21 +29,22 @@ def main() -> None:
         if not life:
             os.dup2(log, sys.stdout.fileno())
             os.dup2(log, sys.stderr.fileno())
-            os._exit(_live(config))
+            _live(config)
         print(life, flush=True)
         os.waitpid(life, 0)
         print("ended", flush=True)
 
 
-def _live(config: object) -> int:
+def _live(config: Config) -> NoReturn:
+    """Ends this process; what went wrong is in the log."""
+    code = EXIT_BUG
     try:
         run(config)
-    except BaseException:  # noqa: BLE001 - the end of this process: its parent reads the log
-        import traceback
-
-        traceback.print_exc()
-        return EXIT_BUG
-    return 0
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)
 
 
 if __name__ == "__main__":
