@@ -1,10 +1,13 @@
 """Python client of the local API, for the command line and for applications of the NOC.
 
+    from meshnode.api.records import SetChange
+    from meshnode.client import Client
+
     with Client("/run/meshnode/api.sock", operator="duty.officer") as client:
-        incident = client.open_incident("man-hunt", {"title": "..."}).incident
-        client.change(incident, [SetChange("status", "active")])
+        incident = client.open_incident("man-hunt", {"title": "Two suspects", "status": "open"}).incident
+        client.change(incident, [SetChange("status", "contained")])
         for entry in client.events(incident=incident, after=0):
-            ...
+            print(entry.author.noc, [operation.kind for operation in entry.operations])
 
 Synchronous, one connection, one request at a time; give each thread its own client. Every failure is an ApiError with
 a code, a reason and what to do. A request whose answer was lost is never repeated here: whether the change was made is
