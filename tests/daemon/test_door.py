@@ -66,7 +66,7 @@ async def answer_to(node: Node, proof: LinkAuthenticator) -> str:
             await nursery.start(transport.run)
             transport.dial(node.address)
             code = "up"
-            with trio.move_on_after(1.0) as patience:
+            with trio.move_on_after(10.0) as patience:
                 async for record in transport.receive:
                     if isinstance(record, LinkUp):
                         patience.deadline = trio.current_time() + 0.2

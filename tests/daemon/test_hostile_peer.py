@@ -203,9 +203,9 @@ async def test_hostile_cbor_is_refused_at_once(autojump_clock: trio.testing.Mock
         for what, frame in HOSTILE_CBOR.items():
             if not scene.hostile._link:
                 await scene.hostile.send()
-            begun = time.perf_counter()
+            begun = time.process_time()
             code = await scene.hostile.send(frame)
-            assert time.perf_counter() - begun < STALL_S_MAX, what
+            assert time.process_time() - begun < STALL_S_MAX, what
             expected = ("peer-cbor-", "peer-message-malformed") if what != "a negative number" else ("",)
             assert code.startswith(expected), (what, code)
 
