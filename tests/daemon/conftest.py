@@ -76,3 +76,5 @@ def own_disk() -> Iterator[Callable[[Path], None]]:
     yield mount
     for place in mounted:
         subprocess.run(["umount", "--lazy", place], check=True)
+        # Its mesh could not remove what was mounted.
+        remove(place.parents[1])
