@@ -163,8 +163,7 @@ async def run_session(
     place = choose(scan(), settings.listen, settings.interface)
     zeroconf = open_sockets(place.multicast)
     try:
-        # Shielded: cancelling this wait would cancel the future that the set-up completes, and leave its sockets open.
-        await asyncio.shield(zeroconf.zeroconf.async_wait_for_start())
+        await _wait_ready(zeroconf)
         if not zeroconf.zeroconf.engine.senders:
             # zeroconf leaves out an interface that it cannot use without a word.
             raise LocalFaultError("mdns-unavailable", f"multicast is not possible on {place.text}")
@@ -177,7 +176,32 @@ async def run_session(
             async with asyncio.timeout(GOODBYE_SHARE * settings.stop_timeout_s):
                 await zeroconf.async_close()
         except TimeoutError:
-            zeroconf.zeroconf.close()  # without the goodbye: the sockets at least
+            pass  # the goodbye was not said in full: the network forgets this node when its records expire
+        finally:
+            # Also when the library raised, or when the order to stop came while a session that had failed was saying
+            # goodbye: async_close ends in the middle then, and closes nothing.
+            _close_sockets(zeroconf)
+
+
+async def _wait_ready(zeroconf: AsyncZeroconf) -> None:
+    """Cancelled, it leaves the set-up alone: awaited directly, it would be cancelled with the wait, half way."""
+    ready = asyncio.create_task(zeroconf.zeroconf.async_wait_for_start())
+    ready.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to look at it
+    await asyncio.wait({ready})
+    ready.result()
+
+
+def _close_sockets(zeroconf: AsyncZeroconf) -> None:
+    """Every socket is closed within the next turns of the loop, which the runner makes in any case before it ends it.
+
+    A set-up still under way is cancelled, and closes what it has in hand. May be called on what is closed already.
+    """
+    if not zeroconf.zeroconf.done:
+        zeroconf.zeroconf.close()
+    engine = zeroconf.zeroconf.engine
+    engine.close()
+    for wrapped in (*engine.readers, *engine.senders):
+        wrapped.transport.abort()  # close() would first wait for packets that the kernel does not take
 
 
 class _Session(ServiceListener):

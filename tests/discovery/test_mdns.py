@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import socket
@@ -19,9 +20,12 @@ from lan_support import GROUP, PORT, QUICK, Node, announcement, wire
 from zeroconf.asyncio import AsyncZeroconf
 
 from meshnode.core.keys import PublicKey
-from meshnode.discovery.interfaces import LocalAddress
+from meshnode.discovery.interfaces import LocalAddress, local_addresses
 from meshnode.discovery.session import open_zeroconf
 from meshnode.discovery.settings import CODES, HINTS_PER_MINUTE_MAX
+
+MOST_S = 30
+"""For any wait of these tests, on a machine with much else to do."""
 
 
 @pytest.fixture
@@ -30,18 +34,28 @@ def network() -> PublicKey:
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
+def nothing_is_left() -> Iterator[None]:
+    """No thread; and a socket that was not closed is noticed here, not in whichever test the collector next runs."""
     yield
     for thread in threading.enumerate():
         if thread.name == "mdns":
-            thread.join(5)
+            thread.join(MOST_S)
             assert not thread.is_alive()
+    gc.collect()
+
+
+@pytest.fixture
+def hang() -> Iterator[threading.Event]:
+    """What a thread hangs on; set at the end in any case, so a test that fails leaves no thread behind."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 @asynccontextmanager
 async def running(*nodes: Node) -> AsyncIterator[trio.Nursery]:
-    """Runs the nodes; every wait inside ends within ten seconds, and every code they reported is a listed one."""
-    with trio.fail_after(10):
+    """Runs the nodes; no wait inside is without end, and every code they reported is a listed one."""
+    with trio.fail_after(MOST_S):
         async with trio.open_nursery() as nursery:
             for node in nodes:
                 nursery.start_soon(node.run)
@@ -131,8 +145,8 @@ async def test_waits_between_starts_double_up_to_the_most_and_are_halved_at_rand
         nursery.cancel_scope.cancel()
 
 
-async def test_a_start_that_hangs_is_reported_and_holds_up_nothing(network: PublicKey) -> None:
-    hang, opened = threading.Event(), threading.Semaphore(0)
+async def test_a_start_that_hangs_is_reported_and_holds_up_nothing(network: PublicKey, hang: threading.Event) -> None:
+    opened = threading.Semaphore(0)
 
     def hanging(interfaces: Sequence[str | int]) -> AsyncZeroconf:
         opened.release()
@@ -151,8 +165,9 @@ async def test_a_start_that_hangs_is_reported_and_holds_up_nothing(network: Publ
     assert "mdns-ready" not in {code for code, _ in one.reports}
 
 
-async def test_a_thread_that_hung_is_followed_by_a_new_session_once_it_ends(network: PublicKey) -> None:
-    hang = threading.Event()
+async def test_a_thread_that_hung_is_followed_by_a_new_session_once_it_ends(
+    network: PublicKey, hang: threading.Event
+) -> None:
 
     def hanging_once(interfaces: Sequence[str | int]) -> AsyncZeroconf:
         hang.wait()
@@ -167,29 +182,28 @@ async def test_a_thread_that_hung_is_followed_by_a_new_session_once_it_ends(netw
         await one.wait_report("mdns-ready")
 
 
-async def test_stopping_does_not_wait_for_a_thread_that_hangs(network: PublicKey) -> None:
-    hang = threading.Event()
+async def test_stopping_does_not_wait_for_a_thread_that_hangs(network: PublicKey, hang: threading.Event) -> None:
 
     def hanging(interfaces: Sequence[str | int]) -> AsyncZeroconf:
         hang.wait()
         raise OSError("never mind")
 
-    node = Node(network, 5055, open_zeroconf=hanging)
-    with trio.fail_after(1.9):
+    node = Node(network, 5055, settings=replace(QUICK, stop_timeout_s=0.1), open_zeroconf=hanging)
+    with trio.fail_after(MOST_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.run)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-    hang.set()
+    assert not hang.is_set()
 
 
-async def test_a_running_node_says_goodbye_and_stops_within_a_second(network: PublicKey) -> None:
-    node = Node(network, 5056)
+async def test_a_running_node_says_goodbye_and_stops_without_using_up_its_time(network: PublicKey) -> None:
+    node = Node(network, 5056, settings=replace(QUICK, stop_timeout_s=MOST_S / 2))
     async with running(node) as nursery:
         await node.wait_report("mdns-ready")
         asked_at = trio.current_time()
         nursery.cancel_scope.cancel()
-    assert trio.current_time() - asked_at < 1.0
+    assert trio.current_time() - asked_at < MOST_S / 2
 
 
 async def test_an_engine_that_dies_is_replaced(network: PublicKey) -> None:
@@ -211,21 +225,19 @@ async def test_an_engine_that_dies_is_replaced(network: PublicKey) -> None:
         await one.wait_found(two.address)
 
 
-async def test_an_engine_that_falls_silent_is_reported(network: PublicKey) -> None:
-    engines: list[AsyncZeroconf] = []
-    hang = threading.Event()
+async def test_an_engine_that_falls_silent_is_reported(network: PublicKey, hang: threading.Event) -> None:
+    scans = 0
 
-    def remembering(interfaces: Sequence[str | int]) -> AsyncZeroconf:
-        engines.append(open_zeroconf(interfaces))
-        return engines[-1]
+    def scan() -> Sequence[LocalAddress]:
+        nonlocal scans
+        scans += 1
+        if scans == 2:  # the first is for the start
+            hang.wait()
+        return local_addresses()
 
-    settings = replace(QUICK, silence_max_s=0.3, stop_timeout_s=0.1)
-    node = Node(network, 5063, settings=settings, open_zeroconf=remembering)
+    node = Node(network, 5063, settings=replace(QUICK, silence_max_s=0.3, stop_timeout_s=0.1), scan=scan)
     async with running(node):
         await node.wait_report("mdns-ready")
-        loop = engines[0].zeroconf.loop
-        assert loop is not None
-        loop.call_soon_threadsafe(hang.wait)
         assert "no life" in await node.wait_report("mdns-timeout")
         await node.wait_report("mdns-stuck")
         hang.set()
