@@ -61,6 +61,9 @@ class LogKeys(NamedTuple):
     data: bytes
     nonce: bytes
 
+    def __repr__(self) -> str:
+        return "<LogKeys>"
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:

@@ -39,6 +39,10 @@ INTEREST_MAX = 65_536
 """Incidents remembered per link, of those the peer showed that it holds and those it was asked about."""
 
 
+HEIGHTS_INTERVAL_S = 2.0
+"""The same heights are told on one link at most this often: well below the anti-entropy interval."""
+
+
 class Exchange:
     """Handlers for messages about logs. The node calls them while it can write; times are in ``now``."""
 
@@ -67,6 +71,8 @@ class Exchange:
         self.takes_in = True
         """False while nothing can be made durable: then this node serves what it holds and asks for nothing."""
         self._picture = Picture()
+        self._told_heights: dict[int, dict[IncidentId, tuple[bytes, float]]] = {}
+        """Per link, the digest for which the heights of an incident were told last, and until when not again."""
         self._interest: dict[int, set[IncidentId]] = {}
         """Per link, incidents the peer showed that it holds."""
         self._asked: dict[int, dict[IncidentId, float]] = {}
@@ -92,6 +98,7 @@ class Exchange:
 
     def on_link_down(self, link: int, now: Now) -> None:
         del self._interest[link]
+        self._told_heights.pop(link, None)
         self._asked.pop(link, None)
         self._refusals.on_link_down(link)
         self._gossip.on_link_down(link)
@@ -133,7 +140,7 @@ class Exchange:
                 self._ask_for_packages(link, incident, now)
             elif not self._holdings.holds(incident) or self._holdings.incident_digest(incident) != digest:
                 if not self._was_judged(link, incident, digest):
-                    self._send_heights(link, incident, answer=False)
+                    self._send_heights(link, incident, now, answer=False)
             else:
                 self._sync.on_equal_incident(link, incident)
                 self._picture.on_equal_incident(self._device(link), incident, self._holdings.logs(incident))
@@ -142,9 +149,16 @@ class Exchange:
                 if incident not in self._interest[link] and self._offers(link, incident):
                     digest = self._holdings.incident_digest(incident)
                     if self._refusals.offer_due(link, incident, digest, now.monotonic_s):
-                        self._send_heights(link, incident, answer=False)
+                        self._send_heights(link, incident, now, answer=False)
 
-    def _send_heights(self, link: int, incident: IncidentId, answer: bool) -> None:
+    def _send_heights(self, link: int, incident: IncidentId, now: Now, answer: bool) -> None:
+        """Unless the same was told on this link a moment ago: a short question must not get a long answer each time."""
+        digest = self._holdings.incident_digest(incident) if self._holdings.holds(incident) else b""
+        told = self._told_heights.setdefault(link, {})
+        before, until = told.get(incident, (None, 0.0))
+        if before == digest and now.monotonic_s < until:
+            return
+        told[incident] = (digest, now.monotonic_s + HEIGHTS_INTERVAL_S)
         heads = [(head.log, head.height) for head in self._holdings.logs(incident)]
         for start in range(0, max(1, len(heads)), wire.LIST_MAX):
             part = tuple(heads[start : start + wire.LIST_MAX])
@@ -163,7 +177,7 @@ class Exchange:
         for log, height in sorted(message.heights, key=lambda row: row[1] - self._height(incident, row[0])):
             self._on_told(link, incident, log, height, now)
         if message.last and not message.answer:
-            self._send_heights(link, message.incident, answer=True)
+            self._send_heights(link, message.incident, now, answer=True)
         self.request(link, now)
 
     def _on_told(self, link: int, incident: IncidentId, log: LogId, height: int, now: Now) -> None:
@@ -308,11 +322,11 @@ class Exchange:
         if packages:
             self._outbox.send(link, wire.Packages(message.incident, tuple(packages)), bulk=True)
 
-    def on_packages(self, link: int, message: wire.Packages) -> None:
+    def on_packages(self, link: int, message: wire.Packages, now: Now) -> None:
         """Whoever can open one is a member, and asks for the incident."""
         if not self._takes(message.incident) and self._try_packages(link, message.incident, message.packages):
             self._note_interest(link, message.incident)
-            self._send_heights(link, message.incident, answer=False)
+            self._send_heights(link, message.incident, now, answer=False)
 
     # --- who is offered what --------------------------------------------------------------------------------------
 

@@ -15,6 +15,9 @@ from meshnode.core.ids import NO_HASH, EntryHash, IncidentId, LogId
 from meshnode.core.log import Entry, LogHead, LogStore, Seal
 from meshnode.errors import UntrustedInputError
 
+READ_SLICE_ENTRIES = 32
+"""Entries read at once to answer a request: at most 2 MiB when all are of the largest size."""
+
 
 class Fit(Enum):
     """How a run relates to what is held."""
@@ -156,19 +159,31 @@ class Holdings:
         end = self._end(want.first, last, seals)
         if end is None:
             return wire.Lack(want.incident, want.log, want.first)
-        entries = store.read(want.incident, want.log, want.first, end.seq)
-        total = 0
-        fitting = 0
-        for read in entries:
-            total += read.size_bytes
-            if total > wire.RUN_BYTES_MAX and fitting:
-                break
-            fitting = read.seq
+        entries = self._read_fitting(store, want, end.seq)
+        fitting = entries[-1].seq if entries else 0
         if fitting < end.seq:
             end = self._end_within_bytes(seals, fitting)
+        if end is not None and end.seq > fitting:
+            entries += store.read(want.incident, want.log, fitting + 1 if entries else want.first, end.seq)
         if end is None or len(entries) < end.seq - want.first + 1:
             return wire.Lack(want.incident, want.log, want.first)
         return wire.make_run(entries[: end.seq - want.first + 1], end)
+
+    @staticmethod
+    def _read_fitting(store: LogStore, want: wire.Want, last: int) -> list[Entry]:
+        """Entries up to ``last`` or RUN_BYTES_MAX, read in slices: large entries are not read to be thrown away."""
+        entries: list[Entry] = []
+        total = 0
+        while True:
+            first = entries[-1].seq + 1 if entries else want.first
+            part = store.read(want.incident, want.log, first, min(last, first + READ_SLICE_ENTRIES - 1))
+            for entry in part:
+                total += entry.size_bytes
+                if total > wire.RUN_BYTES_MAX and entries:
+                    return entries
+                entries.append(entry)
+            if not part or entries[-1].seq >= last:
+                return entries
 
     @staticmethod
     def _end(first: int, last: int, seals: list[Seal]) -> Seal | None:

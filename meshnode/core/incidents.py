@@ -130,27 +130,40 @@ class Incidents:
     # --- entries of others ----------------------------------------------------------------------------------------
 
     def accept(self, fresh: Sequence[Entry], seal: Seal, now: Now) -> None:
-        """Stores the checked entries of a run, and merges them when this node is a member."""
+        """Stores the checked entries of a run, and merges them when this node is a member.
+
+        Raises UntrustedInputError ``log-forked`` when they differ from entries that are stored behind a damaged one.
+        """
         incident, log = fresh[0].incident, fresh[0].log
         puts = tuple(package_row(entry) for entry in fresh if entry.package is not None)
         for _, key, _ in puts:
             self.stale_packages.pop(key, None)
-        self._archive.stage(CommitBatch(entries=tuple(fresh), seals=(seal,), puts=puts))
+        try:
+            self._archive.stage(CommitBatch(entries=tuple(fresh), seals=(seal,), puts=puts))
+        except ValueError:
+            raise UntrustedInputError("log-forked", "a log's key signed other entries than those stored here") from None
         self._holdings.advance(incident, log, fresh[-1].seq, fresh[-1].hash)
         replica = self._replica(incident)
-        learned = False
+        if self._look_at_packages(replica, fresh):
+            replica.look_for_stored()
+        if replica.keys:
+            self._take_up(replica, replica.merge(fresh), now)
+
+    def _look_at_packages(self, replica: Replica, fresh: Sequence[Entry]) -> bool:
+        """Remembers packages and tries to open them. True when a key was learned. One trouble per run is enough."""
+        learned, trouble = False, None
         for entry in fresh:
             if entry.package is not None:
-                replica.note_package(entry.key_id, (entry.log, entry.seq))
                 try:
                     learned = replica.discover(entry, self._ring.secrets()) or learned
                 except UntrustedInputError as error:
-                    replica.troubles.append(Trouble(error.code, error.reason, entry.log, entry.seq))
-        if replica.keys:
-            merged = replica.merge(fresh)
-            if learned:
-                replica.look_for_stored()
-            self._take_up(replica, merged, now)
+                    trouble = Trouble(error.code, error.reason, entry.log, entry.seq)
+                    if error.code != "package-wrong-key":
+                        continue  # malformed: nobody can open it, so nobody needs to be shown it
+                replica.note_package(entry.key_id, (entry.log, entry.seq))
+        if trouble is not None:
+            replica.troubles.append(trouble)
+        return learned
 
     def _take_up(self, replica: Replica, merged: Sequence[Position], now: Now) -> None:
         """What follows from entries that were just merged."""

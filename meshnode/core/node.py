@@ -50,6 +50,8 @@ from meshnode.core.sync import INTERVAL_S, Sync
 from meshnode.errors import LocalFaultError, MeshnodeError, RefusedError, UntrustedInputError
 
 PROBE_NAMESPACE = "probe"
+ADDRESSES_TAKEN_MAX = 256
+"""Rows of one Addresses message that are looked at: more than a mesh has nodes that one node can have dialled."""
 IDLE_S = 600.0
 """How long a node without any deadline may sleep."""
 
@@ -260,7 +262,7 @@ class Node:
         self.exchange.on_log_digest(link, message.log_digest)
 
     def _on_addresses(self, link: int, message: wire.Addresses) -> None:
-        for device, address in message.addresses:
+        for device, address in message.addresses[:ADDRESSES_TAKEN_MAX]:
             self.peers.learn(address, device, self._now.monotonic_s)
 
     def _on_records(self, link: int, message: wire.RosterRecords) -> None:
@@ -353,7 +355,7 @@ class Node:
         wire.Prune: lambda self, link, message: self.exchange.on_prune(link, message),
         wire.Graft: lambda self, link, message: self.exchange.on_graft(link, message, self._now),
         wire.PackagesWant: lambda self, link, message: self.exchange.on_packages_want(link, message),
-        wire.Packages: lambda self, link, message: self.exchange.on_packages(link, message),
+        wire.Packages: lambda self, link, message: self.exchange.on_packages(link, message, self._now),
         wire.Addresses: _on_addresses,
         wire.Roster: lambda self, link, message: self.rollcall.on_roster(link, message),
         wire.RosterWant: lambda self, link, message: self.rollcall.on_roster_want(link, message),

@@ -14,6 +14,7 @@ dialled; when the same side dialled twice (a restart, a change of address), the 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -50,6 +51,8 @@ class _Target:
     configured: ConfiguredPeer | None
     device: DeviceId | None = None
     """Whom this address led to, or whom somebody said it leads to."""
+    claimed: DeviceId | None = None
+    """What was said when it was learned: for counting."""
     dialing: bool = False
     next_dial_at: float = 0.0
     back_off_s: float = 0.0
@@ -84,6 +87,8 @@ class Peers:
         self._targets: dict[str, _Target] = {
             address: _Target(configured=peer, device=peer.device) for peer in configured for address in peer.addresses
         }
+        self._learned: Counter[DeviceId | None] = Counter()
+        """How many addresses were learned for each device."""
         self.known: dict[DeviceId, Peer] = {}
         self.by_link: dict[int, Peer] = {}
 
@@ -152,6 +157,7 @@ class Peers:
         patience_s = FORGET_AFTER_S if target.device is not None else FORGET_FOUND_AFTER_S
         if target.configured is None and now - target.failing_since > patience_s:
             del self._targets[address]
+            self._learned[target.claimed] -= 1
             return
         doubled = max(self._settings.redial_min_s, 2 * target.back_off_s)
         target.back_off_s = min(self._settings.redial_max_s, doubled)
@@ -161,11 +167,11 @@ class Peers:
         """An address from a peer or from discovery. True when it is new and kept."""
         if device == self._me or address in self._targets:
             return False
-        learned = [target for target in self._targets.values() if target.configured is None]
-        same = sum(1 for target in learned if device is not None and target.device == device)
-        if len(learned) >= LEARNED_MAX or same >= LEARNED_PER_DEVICE_MAX:
+        same = 0 if device is None else self._learned[device]
+        if self._learned.total() >= LEARNED_MAX or same >= LEARNED_PER_DEVICE_MAX:
             return False
-        self._targets[address] = _Target(configured=None, device=device, next_dial_at=now)
+        self._learned[device] += 1
+        self._targets[address] = _Target(configured=None, device=device, claimed=device, next_dial_at=now)
         return True
 
     def reachable(self) -> list[tuple[DeviceId, str]]:

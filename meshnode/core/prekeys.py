@@ -206,6 +206,11 @@ class PrekeyRing:
             return True
         return self._age_ms - self._held[-1].born_age_ms >= ROTATION_MS
 
+    @property
+    def is_outdated(self) -> bool:
+        """Do peers know a later prekey of this device than it made: an old copy came back, or there are two?"""
+        return bool(self._held) and self._serial_seen > self._held[-1].secret.serial
+
     def next_serial(self, now_ms: int) -> int:
         """The serial for the next prekey: above everything this device is known to have used."""
         last = self._held[-1].secret.serial if self._held else 0

@@ -34,6 +34,10 @@ from meshnode.core.operations import Operation, operation_untrusted
 from meshnode.core.prekeys import PrekeySecret
 from meshnode.errors import LocalFaultError, UntrustedInputError
 
+PACKAGES_OF_KEY_MAX = 16
+"""Epoch entries remembered for one key id. One is honest; a reused key id makes the later epochs invalid."""
+TRY_COST_ENTRIES = 16
+"""What one look at a log counts in the limit of a step, whether or not it gets on: it may open a large entry."""
 MERGE_BATCH_ENTRIES = 256
 """Entries read from the store at once when a waiting log goes on."""
 
@@ -97,7 +101,7 @@ class Replica:
         self._store = store
         self._network_root = network_root
         self.keys: dict[KeyId, bytes] = {}
-        self._packages: dict[KeyId, list[Position]] = {}
+        self._packages: dict[KeyId, dict[Position, None]] = {}
         self.graph = CausalGraph()
         self.group = Group(incident, self.graph)
         self.document = Document()
@@ -139,9 +143,9 @@ class Replica:
 
     def note_package(self, key_id: KeyId, position: Position) -> None:
         """An epoch entry for this key is stored there, readable or not."""
-        positions = self._packages.setdefault(key_id, [])
-        if position not in positions:
-            positions.append(position)
+        positions = self._packages.setdefault(key_id, {})
+        if len(positions) < PACKAGES_OF_KEY_MAX:
+            positions[position] = None
 
     def package_positions(self) -> list[tuple[KeyId, Position]]:
         """Where epoch entries are stored, in the order in which they came."""
@@ -190,7 +194,9 @@ class Replica:
         Bounded, because a key that arrives late can set free a whole record, and the node has others to serve.
         """
         merged: list[Position] = []
-        while self._ready and len(merged) < limit:
+        tried = 0
+        while self._ready and len(merged) + TRY_COST_ENTRIES * tried < limit:
+            tried += 1
             log_id = next(iter(self._ready))
             del self._ready[log_id]
             first = self.graph.height(log_id) + 1

@@ -21,8 +21,10 @@ from meshnode.errors import UntrustedInputError
 
 RING_NAMESPACE = "prekey-ring"
 ROSTER_NAMESPACE = "roster"
-KEPT_BY_HONEST_PEERS = frozenset({"roster-full", "prekey-version", "certificate-version"})
+KEPT_BY_HONEST_PEERS = frozenset({"roster-full", "prekey-version", "certificate-version", "prekey-other-noc"})
 """Why a record is not taken that a peer may pass on in good faith: to lose the link for it would be a partition."""
+OUTBID_INTERVAL_S = 3_600.0
+"""How often this node makes a prekey because peers know a later one of its device."""
 CHECK_INTERVAL_S = 600.0
 """How often the node looks whether its prekey is due: small beside the 24 hours of its life."""
 
@@ -46,6 +48,7 @@ class Rollcall:
         if mine is not None:  # above it also after the ring was lost, whatever the clock says
             self.ring.on_own_record(mine.prekey)
         self.check_at = now.monotonic_s
+        self._outbid_at = now.monotonic_s
 
     def _load_ring(self, store: LogStore) -> PrekeyRing:
         sealed = store.get(RING_NAMESPACE, b"")
@@ -116,7 +119,7 @@ class Rollcall:
         """Erases old private parts and makes a new prekey, where it is time."""
         wall_ms = max(0, now.wall_ms)
         changed = bool(self.ring.expire(wall_ms))
-        if self.ring.rotate_due(wall_ms):
+        if self.ring.rotate_due(wall_ms) and self._may_rotate(now):
             serial = self.ring.next_serial(wall_ms)
             secret, record = prekeys.make_prekey(self._identity.device_key, serial, wall_ms, self._random_bytes)
             self.ring.add(secret, wall_ms)
@@ -129,6 +132,15 @@ class Rollcall:
             plain = codec.encode(self.ring.to_plain())
             sealed = vault.seal_at_rest(self._identity.store_key, RING_NAMESPACE, b"", plain, self._random_bytes)
             self._put(RING_NAMESPACE, b"", sealed)
+
+    def _may_rotate(self, now: Now) -> bool:
+        """Two live copies of one device would outbid each other for ever: each does so at most once an hour."""
+        if not self.ring.is_outdated:
+            return True
+        if now.monotonic_s < self._outbid_at:
+            return False
+        self._outbid_at = now.monotonic_s + OUTBID_INTERVAL_S
+        return True
 
     def _push(self, enrolled: Enrolled, links: list[int]) -> None:
         for link in links:

@@ -53,7 +53,9 @@ class Roster:
     def accept_untrusted(self, bundle: bytes, record: bytes) -> Enrolled | None:
         """Takes a newer record and returns it, or None when it is known already or older.
 
-        Raises UntrustedInputError ``certificate-*``, ``prekey-*``, ``bad-signature`` or ``roster-full``.
+        Raises UntrustedInputError ``certificate-*``, ``prekey-*``, ``bad-signature`` or ``roster-full``. A device that
+        is known stays with its NOC (``prekey-other-noc``): the record does not name the NOC, and another NOC's root
+        could certify the same key.
         """
         prekey = prekey_untrusted(record)
         known = self._devices.get(prekey.device)
@@ -66,6 +68,12 @@ class Roster:
         certificate = verify_bundle_untrusted(bundle, self._network_root)
         if certificate.device != prekey.device:
             raise UntrustedInputError("prekey-wrong-device", "a prekey came with another device's certificate")
+        if known is not None and certificate.noc != known.certificate.noc:
+            raise UntrustedInputError(
+                "prekey-other-noc",
+                f"{certificate.noc} certified a device of {known.certificate.noc}",
+                f"ask {certificate.noc} why; the device stays with {known.certificate.noc} here",
+            )
         enrolled = self._devices[prekey.device] = Enrolled(certificate, prekey, bundle, record)
         self._digest = None
         return enrolled

@@ -9,9 +9,9 @@ from node_stories import alike, log_texts
 from world import Host, World
 
 from meshnode.core import custody
+from meshnode.core.archive import PACKAGE_NAMESPACE
 from meshnode.core.custody import LOOK_INTERVAL_S, RelaySettings
 from meshnode.core.ids import IncidentId
-from meshnode.core.incidents import PACKAGE_NAMESPACE
 from meshnode.core.retention import AGE_NAMESPACE, DROPPED_NAMESPACE
 from meshnode.core.sync import INTERVAL_S
 from meshnode.storage.sqlite import SqliteLogStore
