@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlencode
@@ -405,8 +407,13 @@ def _unknown_fate(method: str) -> str:
 
 def _unreachable(path: str, error: OSError) -> ApiError:
     if isinstance(error, PermissionError):
-        reason = f"this user may not open {path}"
-        action = "join the group that owns the socket, or use the read-only socket"
+        closed = _closed_on_the_way(path)
+        reason = f"this user may not open {path}" + (f": the directory {closed} is closed to it" if closed else "")
+        action = (
+            f"have {closed} opened to the group of the socket, or the socket put elsewhere (api.socket)"
+            if closed
+            else "join the group that owns the socket, or use the read-only socket"
+        )
     elif isinstance(error, FileNotFoundError):
         reason = f"there is no socket {path}"
         action = "start the daemon (meshnode run), or name its socket"
@@ -417,3 +424,11 @@ def _unreachable(path: str, error: OSError) -> ApiError:
         reason = f"cannot connect to {path}: {error}"
         action = "name the socket of a running daemon"
     return ApiError("daemon-unreachable", reason, action)
+
+
+def _closed_on_the_way(path: str) -> Path | None:
+    """The first directory that this user may not enter; None when it is the socket itself."""
+    for directory in reversed(Path(path).absolute().parents):
+        if not os.access(directory, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            return directory
+    return None

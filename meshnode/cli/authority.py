@@ -15,7 +15,7 @@ from meshnode.cli.base import json_option
 _directory_option = click.option(
     "--authority",
     "directory",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     required=True,
     metavar="DIR",
     help="Authority directory.",
@@ -36,7 +36,13 @@ def authority() -> None:
 @authority.command("init")
 @click.option("--network", metavar="NAME", help="Make the root of a new network, with a name for people.")
 @click.option("--noc", metavar="CODE", help="Make the root of one NOC, like BE.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New authority directory.")
+@click.option(
+    "--out",
+    type=click.Path(readable=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="New authority directory.",
+)
 @_passphrase_option
 @json_option
 def init_command(network: str | None, noc: str | None, out: Path, passphrase_file: Any, as_json: bool) -> None:
@@ -63,8 +69,14 @@ def init_command(network: str | None, noc: str | None, out: Path, passphrase_fil
 
 @authority.command()
 @_directory_option
-@click.argument("request", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Certificate to write.")
+@click.argument("request", type=click.Path(readable=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(readable=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Certificate to write.",
+)
 @click.option("--days", type=click.IntRange(min=1), metavar="N", help="Validity; a device 365, a NOC 3650 by default.")
 @click.option("--relay", is_flag=True, help="The device may store and forward what it cannot read (a hub).")
 @click.option("--replace", is_flag=True, help="Certify a new key for a name that had another one.")
@@ -112,9 +124,12 @@ def certify(
 
 @authority.command()
 @_directory_option
-@click.argument("certificate", type=click.Path(path_type=Path))
+@click.argument("certificate", type=click.Path(readable=False, path_type=Path))
 @click.option(
-    "--network-root", type=click.Path(path_type=Path), metavar="FILE", help="The network.root file, if given."
+    "--network-root",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="The network.root file, if given.",
 )
 @json_option
 def accept(directory: Path, certificate: Path, network_root: Path | None, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import click
 from meshnode.cli import output
 from meshnode.cli.base import json_option
 
-_config_argument = click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+_config_argument = click.argument("file", type=click.Path(readable=False, path_type=Path), metavar="FILE")
 
 
 @click.group()
@@ -22,16 +22,21 @@ def config() -> None:
 @_config_argument
 @json_option
 def check(file: Path, as_json: bool) -> None:
-    """Read FILE as the daemon would; exit code 4 and the line if anything is wrong."""
+    """Read FILE as the daemon would; exit code 4 and the line if anything is wrong.
+
+    Notes tell what the file expects of this machine and did not find, and what was not looked at.
+    """
     from meshnode.config import load
+    from meshnode.config.surroundings import notes
 
     loaded = load(file)
+    noted = notes(loaded)
     if as_json:
-        output.as_json({"ok": True, "peers": len(loaded.peers), "socket": str(loaded.socket)})
-    else:
-        output.line(
-            f"{file} is right: data in {loaded.node.data_dir}, {len(loaded.peers)} peers, API at {loaded.socket}"
-        )
+        output.as_json({"ok": True, "peers": len(loaded.peers), "socket": str(loaded.socket), "notes": noted})
+        return
+    output.line(f"{file} is right: data in {loaded.node.data_dir}, {len(loaded.peers)} peers, API at {loaded.socket}")
+    for note in noted:
+        output.warning(note)
 
 
 @config.command()

@@ -61,14 +61,14 @@ def client_command(*, writes: bool = False) -> Callable[[F], F]:
         wrapped = click.option(
             "--config",
             envvar="MESHNODE_CONFIG",
-            type=click.Path(path_type=Path),
+            type=click.Path(readable=False, path_type=Path),
             metavar="FILE",
             help="Configuration that names the socket; MESHNODE_CONFIG.",
         )(wrapped)
         wrapped = click.option(
             "--socket",
             envvar="MESHNODE_SOCKET",
-            type=click.Path(path_type=Path),
+            type=click.Path(readable=False, path_type=Path),
             metavar="PATH",
             help="Socket of the daemon; MESHNODE_SOCKET.",
         )(wrapped)

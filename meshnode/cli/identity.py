@@ -18,7 +18,7 @@ from meshnode.cli.base import json_option
 data_option = click.option(
     "--data",
     "data_dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     required=True,
     metavar="DIR",
     help="Data directory of the node.",
@@ -49,10 +49,10 @@ def init(data_dir: Path, noc: str, name: str, as_json: bool) -> None:
 
 @click.command()
 @data_option
-@click.argument("bundle", type=click.Path(path_type=Path), metavar="CERTIFICATE")
+@click.argument("bundle", type=click.Path(readable=False, path_type=Path), metavar="CERTIFICATE")
 @click.option(
     "--network-root",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     metavar="FILE",
     help="The network.root file, if you were given it: the certificate must be of that network.",
 )

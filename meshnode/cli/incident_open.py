@@ -31,7 +31,9 @@ CAP_READ_BYTES_MAX = 1024 * 1024 + 1
 
 
 @click.command("open")
-@click.option("--cap", type=click.Path(path_type=Path), metavar="FILE", help="CAP 1.2 alert to begin with.")
+@click.option(
+    "--cap", type=click.Path(readable=False, path_type=Path), metavar="FILE", help="CAP 1.2 alert to begin with."
+)
 @click.option("--kind", metavar="KIND", help="man-hunt, public-protection, cbrn-e or other; a CAP alert suggests one.")
 @click.option("--title", metavar="TEXT", help="What people will call it; a CAP alert suggests one.")
 @click.option(

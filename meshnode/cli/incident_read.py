@@ -192,7 +192,9 @@ def attachments(client: Client, incident: str, as_json: bool) -> None:
 @click.command()
 @incident_argument
 @click.argument("attachment_id", metavar="ATTACHMENT")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="New file to write.")
+@click.option(
+    "--out", type=click.Path(readable=False, path_type=Path), required=True, metavar="FILE", help="New file to write."
+)
 @client_command()
 def attachment(client: Client, incident: str, attachment_id: str, out: Path, as_json: bool) -> None:
     """Save one file as it came. An existing FILE is not overwritten."""

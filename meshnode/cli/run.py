@@ -12,13 +12,17 @@ from click.core import ParameterSource
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     envvar="MESHNODE_CONFIG",
     metavar="FILE",
     help="Configuration file; MESHNODE_CONFIG in the environment.",
 )
 @click.option(
-    "--data", "data_dir", type=click.Path(path_type=Path), metavar="DIR", help="Data directory, with all defaults."
+    "--data",
+    "data_dir",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="DIR",
+    help="Data directory, with all defaults.",
 )
 def run(config_file: Path | None, data_dir: Path | None) -> None:
     """Run the node until it is stopped (SIGTERM or SIGINT)."""

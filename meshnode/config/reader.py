@@ -128,7 +128,7 @@ def _read_file(path: Path) -> str:
             data = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
         raise LocalFaultError(
-            "config-missing", f"{path} does not exist", "give the right path with --config, or use --data DIR"
+            "config-missing", f"{path} does not exist", "give the right path of the configuration file"
         ) from None
     except OSError as error:
         raise LocalFaultError("config-unreadable", f"{path}: {error.strerror}", "check its owner and mode") from None

@@ -28,6 +28,7 @@ from meshnode.api.server import ApiServer
 from meshnode.api.settings import ApiLimits, ApiSettings, SocketSettings
 from meshnode.api.sockets import Listener, open_listeners
 from meshnode.config import Config
+from meshnode.config.surroundings import closed_directories, group_id, relay_not_certified
 from meshnode.core.custody import RelaySettings
 from meshnode.core.events import AddressFound, Now
 from meshnode.core.hello import LinkAuthenticator
@@ -106,23 +107,10 @@ def _node_settings(config: Config, relay: bool) -> NodeSettings:
 def _api_settings(config: Config) -> ApiSettings:
     read = config.api.read_socket
     return ApiSettings(
-        change=SocketSettings(str(config.socket), config.api.mode, _group_id(config.api.group)),
-        read=None if read is None else SocketSettings(str(read), config.api.mode, _group_id(config.api.group)),
+        change=SocketSettings(str(config.socket), config.api.mode, group_id(config.api.group)),
+        read=None if read is None else SocketSettings(str(read), config.api.mode, group_id(config.api.group)),
         limits=ApiLimits(),
     )
-
-
-def _group_id(name: str) -> int | None:
-    if not name:
-        return None
-    import grp
-
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise LocalFaultError(
-            "config-unknown-group", f"api.group: there is no group {name!r}", "create the group or name another"
-        ) from None
 
 
 async def _with_disk(config: Config, identity: Identity, store: SqliteLogStore) -> None:
@@ -149,6 +137,10 @@ async def _serve(
     )
     for notice in store.notices():
         loop.note_degraded(notice)
+    if config.node.relay and not relay:
+        loop.note_degraded(relay_not_certified())
+    for closed in closed_directories(config):
+        say(closed.code, f"{closed.reason}; {closed.action}", logging.WARNING)
     server = ApiServer(Service(loop, store, links, _clock), ApiLimits(), loop.count_refusal)
     listeners = open_listeners(_api_settings(config))
     async with trio.open_nursery() as nursery:

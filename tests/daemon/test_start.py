@@ -156,3 +156,17 @@ def test_a_stop_during_a_long_start_is_a_clean_stop(node: Node) -> None:
         process.kill()
         process.wait()
     assert "stopped: " in tail(node.log)
+
+
+def test_a_relay_without_a_certificate_for_it_serves_and_says_so(make_mesh: MakeMesh) -> None:
+    mesh = make_mesh("NL")
+    node = mesh["NL"]
+    node.relay = True
+    mesh.configure(node, [])
+    mesh.start(node)
+    with node.client() as client:
+        view = client.node()
+    assert [item.code for item in view.degraded] == ["relay-not-certified"]
+    assert "--relay" in view.degraded[0].action
+    assert view.relay is False
+    assert node.stop() == 0
