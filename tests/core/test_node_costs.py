@@ -1,0 +1,159 @@
+"""What one peer may cost: small questions with long answers, junk that is kept, copies that outbid each other."""
+
+from __future__ import annotations
+
+import pytest
+from world import Host, World, full_mesh, make_identity
+
+from meshnode.core import certificates, prekeys, wire
+from meshnode.core.entry import LogKeys
+from meshnode.core.events import Change, ChangeKind, Channel, Received, Send
+from meshnode.core.holdings import READ_SLICE_ENTRIES
+from meshnode.core.ids import KeyId, LogId
+from meshnode.core.keys import PublicKey, SigningKey
+from meshnode.core.node import ADDRESSES_TAKEN_MAX
+from meshnode.core.replica import PACKAGES_OF_KEY_MAX
+from meshnode.core.roster import Roster
+from meshnode.core.wire import RUN_BYTES_MAX, RUN_ENTRIES_MAX
+from meshnode.errors import UntrustedInputError
+
+
+def answers(world: World, host: Host, message: wire.Message) -> list[wire.Message]:
+    """What a node sends back on the link over which this message comes in."""
+    link = next(iter(host.links))
+    step = host.node.step([Received(link, Channel.CONTROL, wire.encode(message))], world.time_of(0))
+    host.store.commit_all()
+    return [wire.decode_untrusted(e.data) for e in step.effects if isinstance(e, Send) and e.link == link]
+
+
+@pytest.fixture
+def pair() -> tuple[World, Host, Host]:
+    world = World(7)
+    be, nl = full_mesh(world, "BE", "NL")
+    return world, be, nl
+
+
+def test_an_incident_named_a_thousand_times_in_one_message_has_its_heights_told_once(
+    pair: tuple[World, Host, Host],
+) -> None:
+    world, be, _ = pair
+    incident = world.open(be, ("NL",))
+    world.run(30.0)
+    told = answers(world, be, wire.Incidents(((incident, bytes(32)),) * wire.LIST_MAX, last=True))
+    assert [type(message) for message in told] == [wire.Heights]
+
+
+def test_heights_are_answered_again_only_after_a_while_or_when_they_changed(pair: tuple[World, Host, Host]) -> None:
+    world, be, _ = pair
+    incident = world.open(be, ("NL",))
+    world.run(30.0)
+    question = wire.Heights(incident, (), last=True, answer=False)
+
+    def told() -> int:
+        return sum(isinstance(message, wire.Heights) for message in answers(world, be, question))
+
+    assert [told(), told(), told()] == [1, 0, 0]
+    world.log(be, incident, "something new")
+    assert [told(), told()] == [1, 0]
+    world.run(3.0)
+    assert told() == 1
+
+
+def test_of_one_message_with_addresses_only_so_many_are_looked_at(pair: tuple[World, Host, Host]) -> None:
+    world, be, _ = pair
+    rows = tuple((SigningKey(number.to_bytes(32, "big")).device_id, f"10.0.0.1:{number + 1}") for number in range(400))
+    answers(world, be, wire.Addresses(rows))
+    learned = [address for _, address in rows if be.node.peers.is_dialing(_)]
+    assert len(be.node.peers._targets) <= ADDRESSES_TAKEN_MAX + 2
+    assert len(learned) <= ADDRESSES_TAKEN_MAX
+
+
+def test_a_request_for_large_entries_reads_little_more_than_it_answers(
+    pair: tuple[World, Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, be, _ = pair
+    incident = world.open(be)
+    for number in range(40):
+        world.change(be, incident, Change(ChangeKind.SET, field="x-large", value=f"{number}" + "x" * 40_000))
+    head = max(be.node.holdings.logs(incident), key=lambda log: log.height)
+    read: list[int] = []
+    plain = be.store.read
+
+    def counted(*arguments: object) -> object:
+        found = plain(*arguments)
+        read.extend(entry.size_bytes for entry in found)
+        return found
+
+    monkeypatch.setattr(be.store, "read", counted)
+    run = be.node.holdings.serve(be.store, wire.Want(incident, head.log, 1, head.height))
+    assert isinstance(run, wire.Run)
+    assert len(run.rows) < RUN_ENTRIES_MAX
+    assert sum(len(row[1]) for row in run.rows) <= RUN_BYTES_MAX
+    assert sum(read) <= RUN_BYTES_MAX + READ_SLICE_ENTRIES * 65_536
+    assert len(read) <= READ_SLICE_ENTRIES
+
+
+def test_packages_of_one_key_are_remembered_up_to_a_bound(pair: tuple[World, Host, Host]) -> None:
+    world, be, _ = pair
+    incident = world.open(be)
+    replica = be.node.incidents.replicas[incident]
+    before = len(replica.package_positions())
+    for seq in range(1, 10 * PACKAGES_OF_KEY_MAX):
+        replica.note_package(KeyId(bytes(32)), (LogId(bytes(32)), seq))
+    assert len(replica.package_positions()) == before + PACKAGES_OF_KEY_MAX
+
+
+def test_two_copies_of_a_device_outbid_each_other_at_most_once_an_hour(pair: tuple[World, Host, Host]) -> None:
+    world, be, _ = pair
+    identity = be.identity
+
+    def outbid() -> None:
+        known = be.node.rollcall.roster.get(identity.device)
+        assert known is not None
+        serial = known.prekey.serial + 1
+        _, record = prekeys.make_prekey(identity.device_key, serial, world.time_of(0).wall_ms, world.rng.randbytes)
+        answers(world, be, wire.RosterRecords(((identity.certificate.bundle, record),)))
+
+    for _ in range(20):
+        outbid()
+    assert len(be.node.rollcall.ring.secrets()) <= 2
+    assert any(report.code == "restored-or-cloned" for report in be.reports) or be.node.outbox.counts
+    world.run(3_700.0)
+    outbid()
+    assert len(be.node.rollcall.ring.secrets()) <= 4
+
+
+def test_a_device_stays_with_its_noc_although_another_noc_certifies_its_key() -> None:
+    victim = make_identity("BE", "1")
+    network = SigningKey(bytes([0]) * 32)
+    rogue_root = SigningKey(b"r" * 32)
+    start, end = victim.certificate.not_before_s, victim.certificate.not_after_s
+    noc_request = certificates.read_noc_request_untrusted(certificates.make_noc_request(rogue_root, "XX"))
+    noc_certificate = certificates.make_noc_certificate(network, noc_request, start, end)
+    request = certificates.read_device_request_untrusted(
+        certificates.make_device_request(victim.device_key, "XX", "evil")
+    )
+    device_certificate = certificates.make_device_certificate(
+        rogue_root,
+        PublicKey(network.public),
+        request,
+        relay=True,
+        not_before_s=start,
+        not_after_s=end,
+        serial=1,
+    )
+    bundle = certificates.make_bundle(noc_certificate, device_certificate)
+    roster = Roster(PublicKey(network.public))
+    _, first = prekeys.make_prekey(victim.device_key, 1, 0, bytes)
+    _, second = prekeys.make_prekey(victim.device_key, 2, 0, lambda length: b"\1" * length)
+    assert roster.accept_untrusted(victim.certificate.bundle, first) is not None
+    with pytest.raises(UntrustedInputError, match="prekey-other-noc"):
+        roster.accept_untrusted(bundle, second)
+    enrolled = roster.get(victim.device)
+    assert enrolled is not None
+    assert enrolled.certificate.noc == "BE"
+
+
+def test_keys_of_a_log_are_in_no_repr() -> None:
+    assert "6b6579" not in repr(LogKeys(b"key" * 10, b"key" * 10))
+    assert "key" not in repr(LogKeys(b"key" * 10, b"key" * 10)).lower().replace("<logkeys>", "")
