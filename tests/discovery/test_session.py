@@ -1,4 +1,4 @@
-"""A session closes its sockets however it ends. The turns of the loop are counted: each moment of an end can be tried."""
+"""A session closes its sockets however it ends. Turns of the loop are counted: each moment of an end can be tried."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_session_told_to_stop_on_a_machine_that_is_too_busy_closes_its_sockets
 def test_a_session_closes_its_sockets_when_the_library_raises_at_its_end() -> None:
     def break_goodbye(zeroconf: AsyncZeroconf) -> Sequence[LocalAddress]:
         zeroconf.async_browsers.clear()
-        zeroconf.zeroconf.registry = None  # type: ignore[assignment]
+        zeroconf.zeroconf.registry = None
         return []
 
     trial = Trial(at_first_beat=break_goodbye)
@@ -134,7 +134,7 @@ def test_a_session_closes_its_sockets_when_the_library_raises_at_its_end() -> No
 def test_a_session_closes_its_sockets_although_the_kernel_does_not_take_its_packets() -> None:
     def fill(zeroconf: AsyncZeroconf) -> Sequence[LocalAddress]:
         for reader in zeroconf.zeroconf.engine.readers:
-            reader.transport._buffer.append((b"waits for ever", (GROUP, PORT)))  # type: ignore[attr-defined]
+            reader.transport._buffer.append((b"waits for ever", (GROUP, PORT)))
         return []
 
     Trial(at_first_beat=fill).assert_closed()
