@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from meshnode.core import attachments
 from meshnode.core.causal import Position
@@ -26,7 +26,6 @@ from meshnode.core.operations import (
     Operation,
     Remove,
     Set,
-    Unknown,
     operation_untrusted,
 )
 from meshnode.core.peers import Peer
