@@ -260,10 +260,7 @@ class Reading:
         replica = self._replica(incident)
 
         def read_chunk(dot: Dot) -> Chunk:
-            operation = operation_untrusted(replica.read_content(dot.log, dot.seq).operations[dot.op])
-            if not isinstance(operation, Chunk):
-                raise RefusedError("attachment-incomplete", "a piece of it is not where it should be")
-            return operation
+            return cast(Chunk, operation_untrusted(replica.read_content(dot.log, dot.seq).operations[dot.op]))
 
         data = attachments.assemble(replica.document, obj, read_chunk)
         for view in self.attachments(incident):
@@ -356,7 +353,7 @@ def _operation_view(dot: Dot, operation: Operation) -> OperationView:
             kind, value = "log", operation.record
         case Chunk():
             kind, collection, value = "chunk", attachments.COLLECTION, {"index": operation.index}
-        case Unknown():
+        case _:
             kind = f"unknown-{operation.code}"
     return OperationView(
         id=dot.text,
