@@ -166,7 +166,7 @@ def describe(directory: Path) -> Authority:
         raise LocalFaultError(
             "authority-missing",
             f"{directory} is not an authority directory, or its {ABOUT_FILE} is damaged",
-            "give the directory made by: meshnode authority init",
+            f"give the directory made by meshnode authority init, or restore its {ABOUT_FILE} from the back-up",
         ) from None
     has_network = (directory / keyfiles.NETWORK_ROOT_FILE).exists()
     network = keyfiles.read_network_root(directory) if has_network else None

@@ -66,7 +66,7 @@ def parse_cap_xml_untrusted(data: bytes) -> Any:
     if len(data) > CAP_BYTES_MAX:
         raise UntrustedInputError(
             "cap-too-large",
-            f"the file has {len(data)} bytes, at most {CAP_BYTES_MAX} are read",
+            f"the file has more than 1 MiB ({CAP_BYTES_MAX} bytes)",
             "ask the sender for an alert that refers to large files by address instead of embedding them",
         )
     _check_start(data)

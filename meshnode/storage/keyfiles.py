@@ -177,7 +177,7 @@ def read(path: Path, label: str, *, private: bool) -> bytes:
 def read_handed_in(path: Path, label: str) -> bytes:
     """The content of an armoured file that came from somebody else. A bad one is the sender's fault:
     UntrustedInputError ``armour-*``; one that cannot be opened is LocalFaultError."""
-    with _translated(path), path.open("rb") as file:
+    with _translated(path, "is this the path of the file that was handed over?"), path.open("rb") as file:
         data = file.read(armour.FILE_BYTES_MAX + 1)
     return armour.decode_untrusted(data, label)
 
@@ -240,13 +240,16 @@ def _sync_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: Path, if_missing: str = "") -> Iterator[None]:
     """The operating system's errors as ours, once, at this border."""
     try:
         yield
     except FileNotFoundError:
         raise LocalFaultError(
-            "key-file-missing", f"{path} does not exist", "check the directory; a new node starts with: meshnode init"
+            "key-file-missing",
+            f"{path} does not exist",
+            if_missing
+            or "check the directory, or restore the file from the back-up; a new node starts with: meshnode init",
         ) from None
     except PermissionError:
         raise LocalFaultError(
