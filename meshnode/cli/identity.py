@@ -71,6 +71,8 @@ def enrol(data_dir: Path, bundle: Path, network_root: Path | None, as_json: bool
     if network_root is None:
         output.line("next: compare the network fingerprint by voice with the network authority;")
         output.line(f"      then: meshnode run --data {data_dir}")
+    else:
+        output.line(f"next: meshnode run --data {data_dir}, or with a configuration that names peers: --config FILE")
 
 
 @click.group()

@@ -27,6 +27,7 @@ incident = LazyGroup(
         "remove-from": (_WRITE, "remove_from"),
         "delete": (_WRITE, "delete"),
         "log": (_WRITE, "log"),
+        "attach": (_WRITE, "attach"),
         "share": (_WRITE, "share"),
     },
 )

@@ -59,7 +59,7 @@ def open_command(
         raise click.UsageError("give --kind, or an alert with --cap")
     if title is None and alert is None:
         raise click.UsageError("give --title, or an alert with --cap")
-    by_hand = _changes_by_hand(title, fields)
+    by_hand = _changes_by_hand(title, fields, begun=alert is None)
     replaced = {change.field for change in by_hand}
     batches, attachments = _from_alert(alert, replaced) if alert else ([], [])
     first = by_hand + (batches[0] if batches else [])
@@ -81,11 +81,15 @@ def open_command(
     output.line(f"opened {written.incident}")
 
 
-def _changes_by_hand(title: str | None, fields: Sequence[str]) -> list[Any]:
+def _changes_by_hand(title: str | None, fields: Sequence[str], *, begun: bool) -> list[Any]:
+    """``begun``: there is no alert to say where the incident stands, so it is open. Precedence and marking are never
+    assumed: they are decisions of somebody, and a wrong one is worse than none."""
     from meshnode.api.records import AddChange, SetChange
 
     assignments = [parse_assignment("incident", text) for text in fields]
     changes: list[Any] = [] if title is None else [SetChange("title", title)]
+    if begun and all(item.field != "status" for item in assignments):
+        changes.append(SetChange("status", "open"))
     for item in assignments:
         changes.append(AddChange(item.field, item.value) if item.to_set else SetChange(item.field, item.value))
     return changes

@@ -202,6 +202,7 @@ def attachment(client: Client, incident: str, attachment_id: str, out: Path, as_
 
     identifier = find_incident(client, incident)
     ids = [item.id for item in client.attachments(identifier)]
+    attachment_id = attachment_id.removeprefix("attachments/")
     file = client.attachment(identifier, one_of(ids, attachment_id, "attachment", "meshnode incident attachments"))
     try:
         with out.open("xb") as target:
@@ -229,10 +230,18 @@ def history_rows(item: HistoryView) -> list[Sequence[Any]]:
             operation.kind,
             place_text(operation.collection, operation.object),
             operation.field,
-            "" if operation.value is None else output.value_text(operation.value),
+            _told(operation.value),
         ]
         for operation in item.operations
     ]
+
+
+def _told(value: Any) -> str:
+    """A value in the history: whole, for a log record is worth reading, except the hundreds of corners of an area."""
+    if value is None:
+        return ""
+    is_geometry = isinstance(value, dict) and ("coordinates" in value or "geometries" in value)
+    return output.cut(output.value_text(value)) if is_geometry else output.value_text(value)
 
 
 def author_text(author: AuthorView) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,8 @@ from meshnode.cli import output
 from meshnode.cli.connection import client_command, find_incident, find_object, find_value, read_field, value_id
 from meshnode.cli.incident_read import author_text, incident_argument, object_option, resolve_text
 from meshnode.cli.values import parse_assignment, typed_value
-from meshnode.errors import RefusedError
+from meshnode.core.names import is_noc_code
+from meshnode.errors import LocalFaultError, RefusedError
 
 if TYPE_CHECKING:
     from meshnode.api.records import WrittenView
@@ -215,6 +217,8 @@ def log(
     """Append TEXT to the log book; without TEXT, list its newest records, the newest last."""
     identifier = find_incident(client, incident)
     if text is not None:
+        if not text.strip():
+            raise click.UsageError("TEXT is empty; leave it out to list the records")
         written = client.append_log(identifier, text, precedence=precedence, marking=marking, category=category)
         _print_written(written, as_json)
         return
@@ -241,6 +245,39 @@ def log(
 
 @click.command()
 @incident_argument
+@click.argument("file", type=click.Path(readable=False, path_type=Path), metavar="FILE")
+@click.option("--name", metavar="NAME", help="Name to keep it under; that of FILE by default.")
+@click.option("--type", "media_type", metavar="TYPE", help="Media type, like image/jpeg; guessed from the name.")
+@client_command(writes=True)
+def attach(client: Client, incident: str, file: Path, name: str | None, media_type: str | None, as_json: bool) -> None:
+    """Keep FILE with the incident, as it is; at most 1 MiB. All members receive it."""
+    import mimetypes
+
+    from meshnode.api.records import ATTACHMENT_BYTES_MAX, AttachmentRequest
+
+    identifier = find_incident(client, incident)
+    try:
+        with file.open("rb") as source:
+            data = source.read(ATTACHMENT_BYTES_MAX + 1)
+    except OSError as error:
+        raise LocalFaultError("file-unreadable", f"{file}: {error.strerror}", "check the path and its mode") from None
+    if len(data) > ATTACHMENT_BYTES_MAX:
+        raise RefusedError("attachment-too-large", f"{file} has more than 1 MiB", "attach where it is kept instead")
+    kept_as = name or file.name
+    guessed = media_type or mimetypes.guess_type(kept_as)[0] or "application/octet-stream"
+    before = {item.id for item in client.attachments(identifier)}
+    client.change(identifier, [], [AttachmentRequest(kept_as, guessed, data)])
+    # The daemon does not tell the id of a new file; of those that appeared, ours is the one of this name and size.
+    new = [item for item in client.attachments(identifier) if item.id not in before]
+    ids = [item.id for item in new if (item.name, item.size_bytes) == (kept_as, len(data))]
+    if as_json:
+        output.as_json({"incident": identifier, "attachments": ids, "media_type": guessed})
+    else:
+        output.line(f"attached {', '.join(f'attachments/{output.short(one)}' for one in ids)} as {guessed}")
+
+
+@click.command()
+@incident_argument
 @click.argument("nocs", nargs=-1, required=True, metavar="NOC...")
 @client_command(writes=True)
 def share(client: Client, incident: str, nocs: tuple[str, ...], as_json: bool) -> None:
@@ -257,7 +294,11 @@ def share(client: Client, incident: str, nocs: tuple[str, ...], as_json: bool) -
 
 def split_nocs(texts: tuple[str, ...]) -> list[str]:
     """``BE,NL`` and ``BE NL`` alike."""
-    return [noc.strip() for text in texts for noc in text.split(",") if noc.strip()]
+    nocs = [noc.strip() for text in texts for noc in text.split(",") if noc.strip()]
+    for noc in nocs:
+        if not is_noc_code(noc) and is_noc_code(noc.upper()):
+            raise click.UsageError(f"{noc!r} is no NOC code; did you mean {noc.upper()}?")
+    return nocs
 
 
 def _print_written(written: WrittenView, as_json: bool) -> None:

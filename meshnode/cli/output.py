@@ -121,10 +121,11 @@ def _cell(value: Any, *, last: bool) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     text = harmless(str(value))
-    return text if last else _cut(text)
+    return text if last else cut(text)
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """Text that fits a cell."""
     if _width(text) <= CELL_WIDTH_MAX:
         return text
     kept = ""

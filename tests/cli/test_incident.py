@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_an_incident_is_opened_by_hand_with_first_values_and_members(daemon: Dae
     said = done(meshnode(*command, "--field", "injured_persons=112", "--field", "hazards+=chemical", "--json"))
     assert fields(meshnode, said.json["incident"]) == {
         "title": ["112"],
+        "status": ["open"],
         "injured_persons": [112],
         "hazards": ["chemical"],
     }
@@ -113,6 +115,7 @@ def test_set_takes_text_as_text_and_numbers_where_the_field_is_a_number(incident
     done(meshnode("incident", "set", incident, "x-mine", "7"))
     done(meshnode("incident", "set", incident, "x-ours", "7", "--json-value"))
     assert fields(meshnode, incident) == {
+        "status": ["open"],
         "title": ["2026"],
         "dead_persons": [2026],
         "summary": ['{"not": "a map"}'],
@@ -268,6 +271,39 @@ def test_the_history_is_read_by_pages_or_to_the_end(incident: str, meshnode: Mes
     rest = meshnode("incident", "history", incident, "--after", "4", "--json").json
     assert (len(rest["items"]), rest["next"]) == (2, "")
     assert len(meshnode("incident", "history", incident, "--limit", "2", "--all", "--json").json["items"]) == 6
+
+
+def test_a_file_is_attached_and_saved_again(incident: str, meshnode: Meshnode, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.txt"
+    plan.write_bytes(b"Ground floor")
+    place = done(meshnode("incident", "attach", incident, plan)).out.split()[1]
+    done(meshnode("incident", "attachment", incident, place, "--out", tmp_path / "again"))
+    assert (tmp_path / "again").read_bytes() == b"Ground floor"
+    assert "text/plain" in meshnode("incident", "attachments", incident).out
+    assert meshnode("incident", "attach", incident, tmp_path / "none").code == 4
+    plan.write_bytes(bytes(1024 * 1024 + 1))
+    said = meshnode("incident", "attach", incident, plan, "--json")
+    assert (said.code, said.error["code"]) == (1, "attachment-too-large")
+
+
+def test_slips_of_the_hand_are_told_before_anything_is_sent(incident: str, meshnode: Meshnode) -> None:
+    said = meshnode("incident", "share", incident, "nl")
+    assert said.code == 2
+    assert "did you mean NL?" in said.err
+    said = meshnode("incident", "log", incident, " ")
+    assert said.code == 2
+    assert "TEXT is empty" in said.err
+
+
+def test_an_area_is_cut_in_the_history_and_text_is_not(incident: str, meshnode: Meshnode) -> None:
+    area = {"type": "LineString", "coordinates": [[4.35, 50.0 + step / 100] for step in range(50)]}
+    done(meshnode("incident", "set", incident, "area", json.dumps(area)))
+    done(meshnode("incident", "log", incident, "a" * 500))
+    shown = meshnode("incident", "history", incident).out
+    assert "LineString" in shown
+    assert "50.49" not in shown
+    assert "a" * 500 in shown
+    assert "50.49" in meshnode("incident", "history", incident, "--json").out
 
 
 def test_watch_tells_what_happened_from_a_number_on(incident: str, meshnode: Meshnode) -> None:
