@@ -158,6 +158,8 @@ class Exchange:
         before, until = told.get(incident, (None, 0.0))
         if before == digest and now.monotonic_s < until:
             return
+        if len(told) >= INTEREST_MAX:
+            told.clear()
         told[incident] = (digest, now.monotonic_s + HEIGHTS_INTERVAL_S)
         heads = [(head.log, head.height) for head in self._holdings.logs(incident)]
         for start in range(0, max(1, len(heads)), wire.LIST_MAX):
@@ -223,27 +225,31 @@ class Exchange:
             return
         self._note_interest(link, incident)
         try:
-            taken = self._holdings.take_untrusted(message)
+            self._take_untrusted(link, message, asked, now)
         except UntrustedInputError as error:
             if error.code != "log-forked":
                 raise
             # The log's writer is at fault. The peer may hold the other branch in good faith, and keeps its link.
             self._report_refusal(link, error)
             self._sync.give_up(link, incident, log)
-            return
-        self._on_told(link, incident, log, message.last, now)
-        if taken.fit is Fit.KNOWN and not asked and self._gossip.on_duplicate(link, log):
-            self._outbox.send(link, wire.Prune(incident, log))
-        if taken.fit is Fit.GAP and asked:
-            self._sync.restart_log(link, incident, log)
-        if taken.fit is Fit.NEW and taken.seal is not None:
+        self.request(link, now)
+
+    def _take_untrusted(self, link: int, message: wire.Run, asked: bool, now: Now) -> None:
+        """Raises UntrustedInputError ``bad-signature`` or ``log-forked``."""
+        incident, log = message.incident, message.log
+        taken = self._holdings.take_untrusted(message)
+        if taken.seal is not None:
             self._incidents.accept(taken.entries, taken.seal, now)
             self._custody.on_taken(incident, log, message.last)
-            if asked:
-                self._announce(message, link, now)
-            else:
-                self.push(message, link, now)
-        self.request(link, now)
+        self._on_told(link, incident, log, message.last, now)
+        if taken.fit is Fit.NEW and asked:
+            self._announce(message, link, now)
+        elif taken.fit is Fit.NEW:
+            self.push(message, link, now)
+        elif taken.fit is Fit.GAP and asked:
+            self._sync.restart_log(link, incident, log)
+        elif taken.fit is Fit.KNOWN and not asked and self._gossip.on_duplicate(link, log):
+            self._outbox.send(link, wire.Prune(incident, log))
 
     def push(self, run: wire.Run, source: int | None, now: Now) -> None:
         """Spreads a run that is new here; ``source`` delivered it, None for an own one."""
