@@ -291,7 +291,9 @@ class Incidents:
         present = {member.device for member in replica.group.members()}
         added = [m for m in self._devices_of(nocs, Role.WRITER) if m[0] not in present]
         if not added:
-            raise RefusedError("already-members", "every device of these NOCs is a member already")
+            raise RefusedError(
+                "already-members", "every device of these NOCs is a member already", "see: meshnode incident members"
+            )
         recipients = self._prekeys(sorted(present | {device for device, _, _ in added}))
         self._write_epoch(replica, recipients, [acts.add_act(added)], operator, now)
         self._watch_epochs(incident, replica, now)
