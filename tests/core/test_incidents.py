@@ -81,7 +81,7 @@ def test_a_refused_request_writes_nothing_and_says_why(ask: object, code: str) -
     world, be, nl, incident = pair()
     before = stored(be), stored(nl)
     with refused(code, error=RefusedError):
-        ask(world, be, nl, incident)  # type: ignore[operator]
+        ask(world, be, nl, incident)
     assert (stored(be), stored(nl)) == before
     world.log(be, incident, "and on")
     world.run(1.0)

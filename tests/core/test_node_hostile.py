@@ -195,7 +195,7 @@ def _stranger(forger: Forger, name: str) -> Forger:
     """Somebody enrolled and no member, to whom the member gave the keys."""
     stranger = Forger(forger.world, forger.host, forger.incident, name)
     identity = make_identity("FR", "1")
-    stranger.opening = lambda identity=identity: Forger.opening(stranger, identity)  # type: ignore[method-assign]
+    stranger.opening = lambda identity=identity: Forger.opening(stranger, identity)
     return stranger
 
 
@@ -439,7 +439,7 @@ def test_two_branches_of_one_log_part_nobody_and_are_shown(mesh: Mesh) -> None:
 def test_anything_recorded_and_played_again_changes_nothing(mesh: Mesh) -> None:
     """B3: every frame of a while, again, twice and in another order."""
     recorded: list[tuple[Host, Host, bytes]] = []
-    mesh.world.filter = lambda sender, receiver, data: recorded.append((sender, receiver, data)) or [data]  # type: ignore[func-returns-value]
+    mesh.world.filter = lambda sender, receiver, data: recorded.append((sender, receiver, data)) or [data]
     for number in range(3):
         mesh.world.log(mesh.be, mesh.incident, f"entry {number}")
         mesh.world.set(mesh.nl, mesh.incident, "title", f"title {number}")

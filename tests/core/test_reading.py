@@ -49,7 +49,7 @@ def pages(read: object, newest_first: bool = False, limit: int = 2) -> list[Page
     found: list[Page] = []
     cursor = ""
     while True:
-        page: Page = read(cursor, limit, newest_first)  # type: ignore[operator]
+        page: Page = read(cursor, limit, newest_first)
         found.append(page)
         if not page.next:
             return found

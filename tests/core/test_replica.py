@@ -251,7 +251,7 @@ def test_entries_that_the_document_has_no_room_for_wait_and_are_tried_again_afte
     named, first, second = (Forger(world, nl, incident, name) for name in ("named", "first", "second"))
 
     def set_title(forger: Forger, value: str, *replaces: list[object]) -> None:
-        operation = encode_operation(Set("incident", bytes(16), "title", value, ()))  # type: ignore[arg-type]
+        operation = encode_operation(Set("incident", bytes(16), "title", value, ()))
         operation[-1] = list(replaces)
         forger.write(forger.content(operation))
 
