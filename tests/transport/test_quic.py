@@ -182,11 +182,12 @@ async def test_a_port_that_is_taken_is_a_fault_of_this_machine() -> None:
             await quic(2, listen=address).run()
 
 
-async def test_a_name_is_dialled_by_what_it_resolves_to() -> None:
+async def test_a_name_is_dialled_by_what_it_resolves_to_and_the_link_names_what_was_dialled() -> None:
     one, two = quic(1), quic(2)
     async with running(one, two) as (_, address):
-        dialer, _ = await link(one, two, f"localhost:{address.rpartition(':')[2]}")
-        assert dialer.address == address
+        dialled = f"localhost:{address.rpartition(':')[2]}"
+        dialer, _ = await link(one, two, dialled)
+        assert dialer.address == dialled
 
 
 @pytest.mark.parametrize(
