@@ -124,20 +124,24 @@ class Worker:
                 self._loop = runner.get_loop()
                 self._loop.set_exception_handler(self._on_stray_exception)
                 self._stray_report_due = Seldom()
-                runner.run(self._run())
-        except asyncio.CancelledError:
-            pass
-        except LocalFaultError as error:
-            end = Ended(error.code, error.reason)
-        except Exception as error:  # noqa: BLE001 - the thread's outer edge: whatever the library raises is the reason
-            end = Ended("mdns-unavailable", f"{type(error).__name__}: {error}")
+                end = runner.run(self._run()) or end
+        except Exception as error:  # noqa: BLE001 - the thread's outer edge: there may be no loop to be had, or no end
+            end = _reason(error)
         finally:
             self._post(end)
 
-    async def _run(self) -> None:
+    async def _run(self) -> Ended | None:
+        """Raises nothing: on the way out of the runner an exception and its task would come to keep each other, and
+        with them the sockets that zeroconf drops unclosed when it fails half way through opening."""
         self._task = asyncio.current_task()
-        if not self._stopping:
-            await self._session(self._post)
+        try:
+            if not self._stopping:
+                await self._session(self._post)
+        except asyncio.CancelledError:
+            return None
+        except Exception as error:  # noqa: BLE001 - the session's outer edge: whatever the library raises is the reason
+            return _reason(error)
+        return None
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -154,6 +158,12 @@ class Worker:
         except trio.RunFinishedError:
             # The daemon has gone without waiting for this thread.
             return
+
+
+def _reason(error: Exception) -> Ended:
+    if isinstance(error, LocalFaultError):
+        return Ended(error.code, error.reason)
+    return Ended("mdns-unavailable", f"{type(error).__name__}: {error}")
 
 
 async def run_session(

@@ -51,8 +51,8 @@ def test_a_poisoned_lan_leaves_room_in_the_address_book_for_what_peers_tell() ->
     assert HINTS_MAX <= LEARNED_MAX / 4
 
 
-@settings(max_examples=50)
-@given(st.lists(st.tuples(st.integers(0, 400), st.floats(0, 30)), max_size=300))
+@settings(max_examples=50, deadline=None)  # a law of numbers; how long it takes is no part of it
+@given(st.lists(st.tuples(st.integers(0, 400), st.floats(0, 30)), max_size=150))
 def test_whatever_is_announced_any_minute_passes_on_at_most_the_limit(announced: list[tuple[int, float]]) -> None:
     hints, now, passed = Hints(), 0.0, []
     for number, pause_s in announced:

