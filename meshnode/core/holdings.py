@@ -58,6 +58,7 @@ class Holdings:
     def load(cls, store: LogStore) -> Holdings:
         held = cls()
         for incident in store.incidents():
+            held._incidents[incident] = _Logs()  # also when damage left no head: what was merged is still there
             for head in store.heads(incident):
                 held.advance(incident, head.log, head.height, head.hash)
         return held

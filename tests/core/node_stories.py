@@ -7,7 +7,7 @@ from typing import Any
 
 from world import Host
 
-from meshnode.core.ids import IncidentId
+from meshnode.core.ids import IncidentId, LogId
 from meshnode.storage.memory import MemoryLogStore
 
 
@@ -27,6 +27,16 @@ def values(host: Host, incident: IncidentId, field: str) -> list[Any]:
 
 def log_texts(host: Host, incident: IncidentId) -> list[str]:
     return [record.record["text"] for record in host.reading.log_page(incident, "", 10_000, False).items]
+
+
+def logs_of(host: Host, incident: IncidentId) -> dict[LogId, int]:
+    """The logs this device wrote, and how long they are."""
+    replica = host.node.incidents.replicas[incident]
+    return {
+        log: height
+        for log, height in replica.merged_heads()
+        if (writer := replica.writer(log)) is not None and writer.device == host.identity.device
+    }
 
 
 def stored_bytes(store: Any) -> bytes:

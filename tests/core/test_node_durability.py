@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import copy
-import sqlite3
-from contextlib import closing, suppress
-from pathlib import Path
 
 import pytest
 from core_support import refused
-from node_stories import alike, log_texts, values
+from node_stories import alike, log_texts, logs_of, values
 from world import Attachment, Host, World, full_mesh
 
 from meshnode.core import archive as archive_room
-from meshnode.core.events import Change, ChangeKind, Tick
-from meshnode.core.ids import IncidentId, LogId
+from meshnode.core.events import Change, ChangeKind
+from meshnode.core.ids import IncidentId
 from meshnode.errors import LocalFaultError
-from meshnode.storage.sqlite import SqliteLogStore
 
 DISK_FULL = LocalFaultError("store-full", "the disk is full", "free space")
-
-
-def logs_of(host: Host, incident: IncidentId) -> dict[LogId, int]:
-    """The logs this device wrote, and how long they are."""
-    replica = host.node.incidents.replicas[incident]
-    return {
-        log: height
-        for log, height in replica.merged_heads()
-        if (writer := replica.writer(log)) is not None and writer.device == host.identity.device
-    }
 
 
 # --- crashes --------------------------------------------------------------------------------------------------------
@@ -163,166 +149,6 @@ def test_a_checkpoint_of_another_version_or_of_other_rules_is_passed_over_and_th
             newer.setattr(room, name, 99)
             world.restart(be)
         assert _everything(be, incident)[:6] == shown
-
-
-# --- damaged rows ---------------------------------------------------------------------------------------------------
-
-
-class RottenDisk:
-    """BE on SQLite, with NL and DE beside it; BE's file can be changed while BE is down."""
-
-    def __init__(self, path: Path, seed: int = 5) -> None:
-        self.path = path
-        self.world = World(seed)
-        self.nl, self.de = self.world.add("NL"), self.world.add("DE", peers=("NL:1",))
-        self.be = self.world.add("BE", peers=("NL:1", "DE:1"), store=SqliteLogStore.open(path))
-        self.world.run(5.0)
-        self.incident = self.world.open(self.be, share=("NL", "DE"))
-        self.world.run(1.0)
-        for number in range(4):
-            for host in (self.be, self.nl, self.de):
-                self.world.log(host, self.incident, f"{host.name} {number}")
-                self.world.run(0.2)
-        self.world.run(1.0)
-
-    def stop(self, clean: bool) -> None:
-        (self.world.stop if clean else self.world.crash)(self.be)
-        assert isinstance(self.be.store, SqliteLogStore)
-        self.be.store.close()
-
-    def rot(self, table: str, column: str, row: int, value: object) -> bool:
-        """False when there is no such row."""
-        with closing(sqlite3.connect(self.path)) as connection, connection:
-            keys = "namespace, key" if table == "value" else "number" if table == "journal" else "place"
-            rows = connection.execute(f"SELECT {keys} FROM {table} ORDER BY {keys}").fetchall()
-            if row >= len(rows):
-                return False
-            where = " AND ".join(f"{key} = ?" for key in keys.split(", "))
-            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value, *rows[row]))
-            return True
-
-    def start(self) -> None:
-        self.be.store = SqliteLogStore.open(self.path)
-        self.world.restart(self.be)
-
-    def close(self) -> None:
-        assert isinstance(self.be.store, SqliteLogStore)
-        self.be.store.close()
-
-    def read_everything(self) -> None:
-        """As a scrub does: what is damaged is found, and one reader after the other is told of it."""
-        for log, height in self.be.node.incidents.replicas[self.incident].merged_heads():
-            for seq in range(1, height + 1):
-                with suppress(LocalFaultError):
-                    self.be.store.read(self.incident, log, seq, seq)
-        self.world.step(self.be, [Tick()])
-        self.world.run(30.0)
-
-    def check_whole(self) -> None:
-        """All members alike, everything readable, and BE can write on."""
-        self.read_everything()
-        hosts = [self.be, self.nl, self.de]
-        self.world.log(self.be, self.incident, "after the damage")
-        self.world.run(90.0)
-        alike(hosts, self.incident)
-        for host in hosts:
-            assert len(log_texts(host, self.incident)) == 13
-            assert len(host.reading.history_page(self.incident, "", 1000, None).items) >= 14
-        assert len({host.node.holdings.digest() for host in hosts}) == 1
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> RottenDisk:
-    return RottenDisk(tmp_path / "store")
-
-
-@pytest.mark.parametrize("row", [0, 1, 5, 13])
-@pytest.mark.parametrize("clean", [True, False], ids=["clean stop", "crash"])
-def test_a_damaged_entry_is_fetched_again_from_peers(disk: RottenDisk, row: int, clean: bool) -> None:
-    disk.stop(clean)
-    assert disk.rot("entry", "sealed", row, bytes(64))
-    disk.start()
-    disk.world.run(30.0)
-    disk.check_whole()
-    assert "store-row-damaged" in disk.be.codes
-    disk.close()
-
-
-@pytest.mark.parametrize(("table", "column"), [("seal", "signature"), ("journal", "place"), ("value", "value")])
-def test_no_damaged_row_of_any_table_stops_the_node_or_costs_anything(
-    disk: RottenDisk, table: str, column: str
-) -> None:
-    """Checkpoint, keys, prekeys, roster, packages, seals, journal: one after the other, with what it costs repaired."""
-    damaged = 0
-    for row in range(14):
-        disk.stop(clean=table == "value" and row % 2 == 0)
-        if not disk.rot(table, column, row, 7 if column == "place" else b"rotten"):
-            disk.start()
-            break
-        disk.start()
-        disk.world.run(30.0)
-        alike([disk.be, disk.nl, disk.de], disk.incident)
-        assert len(log_texts(disk.be, disk.incident)) == 12
-        damaged += "store-row-damaged" in disk.be.codes
-    assert damaged >= 3
-    disk.check_whole()
-    disk.close()
-
-
-@pytest.mark.parametrize("alone", [False, True])
-def test_a_row_of_the_own_log_that_rots_under_the_running_node_is_repaired(disk: RottenDisk, alone: bool) -> None:
-    """What is written before it is repaired moves to a new log."""
-    (own,) = logs_of(disk.be, disk.incident)
-    if alone:
-        disk.world.partition("BE")
-        disk.world.run(1.0)
-    with closing(sqlite3.connect(disk.path)) as connection, connection:
-        connection.execute("UPDATE entry SET sealed = zeroblob(70) WHERE place & 255 = 3")
-    replica = disk.be.node.incidents.replicas[disk.incident]
-    for _ in range(2):  # the first reader and the next are told the same
-        with refused("store-row-damaged", error=LocalFaultError):
-            replica.read_content(own, 3)
-    disk.world.step(disk.be, [Tick()])
-    assert "store-row-damaged" in disk.be.codes
-    for number in range(2):
-        disk.world.log(disk.be, disk.incident, f"meanwhile {number}")
-        disk.world.run(40.0)
-    disk.world.heal()
-    disk.world.run(90.0)
-    disk.read_everything()
-    alike([disk.be, disk.nl, disk.de], disk.incident)
-    assert len(log_texts(disk.be, disk.incident)) == len(log_texts(disk.nl, disk.incident)) == 14
-    assert len(logs_of(disk.be, disk.incident)) == 2
-    disk.close()
-
-
-@pytest.mark.parametrize("row", [0, 1, 4, 9, 13])
-def test_a_node_that_is_alone_with_a_damaged_row_goes_on_writing(disk: RottenDisk, row: int) -> None:
-    disk.stop(clean=True)
-    disk.rot("entry", "sealed", row, bytes(64))
-    disk.world.crash(disk.nl)
-    disk.world.crash(disk.de)
-    disk.start()
-    for number in range(3):
-        disk.world.log(disk.be, disk.incident, f"alone {number}")
-        disk.world.run(1.0)
-    disk.world.restart(disk.nl)
-    disk.world.restart(disk.de)
-    disk.world.run(90.0)
-    disk.read_everything()
-    alike([disk.be, disk.nl, disk.de], disk.incident)
-    assert len(log_texts(disk.nl, disk.incident)) == 15
-    disk.close()
-
-
-def test_many_entries_damaged_at_once_are_all_fetched_again(disk: RottenDisk) -> None:
-    disk.stop(clean=False)
-    with closing(sqlite3.connect(disk.path)) as connection, connection:
-        connection.execute("UPDATE entry SET sealed = zeroblob(90) WHERE place % 2 = 0")
-    disk.start()
-    disk.world.run(30.0)
-    disk.check_whole()
-    disk.close()
 
 
 # --- old copies -----------------------------------------------------------------------------------------------------
