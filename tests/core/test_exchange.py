@@ -8,6 +8,7 @@ from node_stories import alike
 from world import Host, World, full_mesh
 
 from meshnode.core import exchange, wire
+from meshnode.core.custody import RelaySettings
 from meshnode.core.events import Channel, Received, Send
 from meshnode.core.exchange import HEIGHTS_INTERVAL_S, PACKAGES_INTERVAL_S
 from meshnode.core.ids import IncidentId, LogId
@@ -274,6 +275,28 @@ def test_heights_of_an_incident_that_is_not_for_this_node_are_answered_with_a_qu
     world, be, fr = behind()
     log = LogId(bytes(32))
     assert answers(world, fr, be, wire.Heights(STRANGE, ((log, 1),), True, False)) == [wire.PackagesWant(STRANGE)]
+
+
+def test_an_announcement_of_an_incident_that_is_not_for_this_node_is_passed_over() -> None:
+    world, be, fr = behind()
+    assert answers(world, fr, be, wire.Announce(((STRANGE, LogId(bytes(32)), 5),))) == []
+    world.run(2.0)
+    assert not fr.node.holdings.holds(STRANGE)
+
+
+def test_a_full_relay_remembers_what_it_is_too_full_for_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "INTEREST_MAX", 3)
+    world = World(7)
+    hub = world.add("EU", relay=RelaySettings(incident_bytes_max=10))
+    be = world.add("BE", peers=("EU:1",))
+    world.run(3.0)
+    for number in range(10):
+        writer = LogWriter(f"w{number}", IncidentId(bytes([number]) * 16))
+        writer.grow(1)
+        answers(world, hub, be, writer.run())
+    assert len(hub.node.exchange._full) <= 3
+    assert hub.node.holdings.incidents() == []
+    assert hub.node.outbox.counts == {"relay-quota": 10}
 
 
 def test_questions_about_more_incidents_than_can_be_remembered_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

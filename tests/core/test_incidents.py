@@ -10,7 +10,19 @@ from world import Attachment, Host, World, full_mesh
 
 from meshnode.core import epochs, groups, wire
 from meshnode.core import incidents as incidents_room
-from meshnode.core.events import Change, ChangeIncident, ChangeKind, Now, OpenIncident, Reply, Send, Written
+from meshnode.core.events import (
+    Change,
+    ChangeIncident,
+    ChangeKind,
+    Event,
+    Now,
+    OpenIncident,
+    Reply,
+    Send,
+    ShareIncident,
+    Step,
+    Written,
+)
 from meshnode.core.ids import IncidentId
 from meshnode.core.incidents import CONTENT_BYTES_AIM, EPOCH_INTERVAL_S, REPAIR_RETRY_S
 from meshnode.core.wire import PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
@@ -263,6 +275,38 @@ def test_a_repair_that_cannot_be_made_is_told_and_tried_again() -> None:
     world.run(REPAIR_RETRY_S + 1.0)
     assert be.node.incidents.replicas[incident].group.write_key() is not None
     assert be.node.outbox.counts["epoch-not-renewed"] == 1
+
+
+def test_a_record_that_becomes_readable_is_merged_a_piece_at_a_time_and_the_node_serves_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(incidents_room, "MERGE_STEP_ENTRIES", 20)
+    world = World(12)
+    be, de = full_mesh(world, "BE", "DE")
+    records = [world.open(be), world.open(be)]
+    for incident in records:
+        for number in range(60):
+            world.log(be, incident, f"entry {number}")
+    world.run(15.0)
+    assert de.node.holdings.digest() == be.node.holdings.digest()  # it relays what it cannot read
+    steps = 0
+    step = de.node.step
+
+    def counted(events: list[Event], now: Now) -> Step:
+        nonlocal steps
+        before = sum(replica.merged for replica in de.node.incidents.replicas.values())
+        done = step(events, now)
+        merged = sum(replica.merged for replica in de.node.incidents.replicas.values()) - before
+        steps += merged > 0
+        assert merged <= 20 + 2
+        return done
+
+    monkeypatch.setattr(de.node, "step", counted)
+    world.step(be, [ShareIncident(900 + number, incident, "m", ("DE",)) for number, incident in enumerate(records)])
+    world.run(15.0)
+    for incident in records:
+        alike([be, de], incident)
+    assert steps > 5
 
 
 def test_a_node_that_asks_is_shown_the_newest_packages_as_many_as_one_message_holds() -> None:
