@@ -111,6 +111,8 @@ def test_a_signature_over_a_payload_that_is_not_canonical_is_refused() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
+        [],
+        {},
         [1],
         [1, NETWORK.public, "be", "be-1", DEVICE.public, False, START_S, END_S, 7],
         [1, NETWORK.public, "BE", "BE 1", DEVICE.public, False, START_S, END_S, 7],

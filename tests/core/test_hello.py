@@ -152,3 +152,9 @@ def test_any_bytes_are_refused_with_a_code_and_nothing_else(data: bytes) -> None
 def test_the_secret_is_not_in_what_an_authenticator_shows() -> None:
     assert BE_KEY.seed.hex() not in repr(BE)
     assert repr(BE_KEY.seed) not in repr(BE)
+
+
+def test_a_hello_over_hashes_of_another_length_is_a_mistake_of_the_caller() -> None:
+    for local, remote in ((BE_TLS[:31], EU_TLS), (BE_TLS, EU_TLS + b"!")):
+        with pytest.raises(ValueError, match="32 bytes"):
+            BE.hello(local, remote, dialed=True)
