@@ -71,8 +71,9 @@ class Exchange:
         self.takes_in = True
         """False while nothing can be made durable: then this node serves what it holds and asks for nothing."""
         self._picture = Picture()
-        self._told_heights: dict[int, dict[IncidentId, tuple[bytes, float]]] = {}
-        """Per link, the digest for which the heights of an incident were told last, and until when not again."""
+        self._told_heights: dict[int, dict[tuple[IncidentId, bool], tuple[bytes, float]]] = {}
+        """Per link, the digest for which the heights of an incident were told last, and until when not again; asking
+        and answering apart: who was told before it was a member asks once more as soon as it is one."""
         self._interest: dict[int, set[IncidentId]] = {}
         """Per link, incidents the peer showed that it holds."""
         self._asked: dict[int, dict[IncidentId, float]] = {}
@@ -155,12 +156,12 @@ class Exchange:
         """Unless the same was told on this link a moment ago: a short question must not get a long answer each time."""
         digest = self._holdings.incident_digest(incident) if self._holdings.holds(incident) else b""
         told = self._told_heights.setdefault(link, {})
-        before, until = told.get(incident, (None, 0.0))
+        before, until = told.get((incident, answer), (None, 0.0))
         if before == digest and now.monotonic_s < until:
             return
         if len(told) >= INTEREST_MAX:
             told.clear()
-        told[incident] = (digest, now.monotonic_s + HEIGHTS_INTERVAL_S)
+        told[incident, answer] = (digest, now.monotonic_s + HEIGHTS_INTERVAL_S)
         heads = [(head.log, head.height) for head in self._holdings.logs(incident)]
         for start in range(0, max(1, len(heads)), wire.LIST_MAX):
             part = tuple(heads[start : start + wire.LIST_MAX])

@@ -232,6 +232,23 @@ def test_a_member_behind_a_hub_that_is_no_relay_itself_finds_its_incident() -> N
     alike([be, fr, de], incident)
 
 
+def test_a_member_that_was_away_when_the_incident_was_opened_has_it_within_a_second_of_its_link() -> None:
+    """It is told of the incident, asks for the packages, and asks again as a member: none of that waits for the next
+    round of summaries."""
+    world = World(5)
+    be = world.add("BE")
+    nl = world.add("NL", relay=False, peers=("BE:1",))
+    world.run(5.0)
+    world.stop(nl)
+    incident = world.open(be, share=("NL",), title=CANARY)
+    for number in range(20):
+        world.log(be, incident, f"record {number}")
+    world.run(5.0)
+    world.restart(nl)
+    world.run(1.0)
+    alike([be, nl], incident)
+
+
 def test_a_relay_stores_up_to_its_quota_and_says_so() -> None:
     world = World(6)
     hub = world.add("EU", relay=RelaySettings(True, incident_bytes_max=6_000, total_bytes_max=9_000))
