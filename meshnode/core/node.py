@@ -198,7 +198,7 @@ class Node:
         self._budgets.on_link_up(event.link, now.monotonic_s)
         self.exchange.on_link_up(event.link, now)
         if not event.dialed:
-            self.peers.learn(event.address, event.peer.device, now.monotonic_s)
+            self.peers.learn_source(event.address, event.peer.device, now.monotonic_s)
         own = [(self.identity.device, address) for address in self.settings.advertise]
         told = [row for row in own + self.peers.reachable() if wire.is_address(row[1])]
         self.outbox.send(event.link, wire.Addresses(tuple(told[: wire.LIST_MAX])))
@@ -222,7 +222,7 @@ class Node:
         self.outbox.report("dial-failed", reason, address=event.address)
 
     def _on_address_found(self, event: AddressFound) -> None:
-        self.peers.learn(event.address, None, self._now.monotonic_s)
+        self.peers.learn(event.address, None, None, self._now.monotonic_s)
 
     def _on_round_trip(self, event: RoundTrip) -> None:
         peer = self.peers.by_link.get(event.link)
@@ -262,8 +262,9 @@ class Node:
         self.exchange.on_log_digest(link, message.log_digest)
 
     def _on_addresses(self, link: int, message: wire.Addresses) -> None:
+        teller = self.peers.by_link[link].identity.device
         for device, address in message.addresses[:ADDRESSES_TAKEN_MAX]:
-            self.peers.learn(address, device, self._now.monotonic_s)
+            self.peers.learn(address, device, teller, self._now.monotonic_s)
 
     def _on_records(self, link: int, message: wire.RosterRecords) -> None:
         self.rollcall.on_records(link, message, self.exchange.links, self._now)

@@ -5,7 +5,10 @@ Three kinds of address, none of which is ever needed for the others to work:
 * **configured**: dialled for ever, whatever happened before (a mesh that forgets its peers after a long split is
   broken), with back-off from ``redial_min_s`` to ``redial_max_s``, halved at random so that nodes do not beat together;
 * **learned** from peers, and **found** by discovery: dialled the same way while they are young, forgotten after
-  ``FORGET_AFTER_S`` of failures, bounded per device and in all.
+  ``FORGET_AFTER_S`` of failures, bounded per teller, per device and in all.
+
+Whose address it is, is what the hello said that came from there. What a peer **claims** of an address keeps nobody from
+dialling it: else whoever is linked could name the addresses of others as its own, and they would be alone.
 
 A peer has one link. When two nodes dial each other at once, both keep the link that the node with the lower device id
 dialled; when the same side dialled twice (a restart, a change of address), the newer one stays.
@@ -22,8 +25,11 @@ from meshnode.core.events import LinkUp, PeerIdentity
 from meshnode.core.ids import DeviceId
 
 LEARNED_MAX = 1_024
-"""Learned and found addresses in all: 30 nodes with a few addresses each, and room for junk from a hostile peer."""
+"""Learned and found addresses in all: 30 nodes with a few addresses each, and room for junk from hostile peers."""
+LEARNED_PER_TELLER_MAX = 256
+"""Of one peer, and of discovery: more than a mesh has nodes that one node can have dialled, and a quarter of all."""
 LEARNED_PER_DEVICE_MAX = 4
+"""That one teller claims for one device: one or two interfaces with both families."""
 FORGET_AFTER_S = 24 * 3600.0
 FORGET_FOUND_AFTER_S = 30 * 60.0
 """The same for what discovery found and nobody proved: announcements repeat, so a flood of them soon makes room."""
@@ -50,14 +56,20 @@ class ConfiguredPeer:
 class _Target:
     configured: ConfiguredPeer | None
     device: DeviceId | None = None
-    """Whom this address led to, or whom somebody said it leads to."""
+    """Whose hello came from there last, or who is configured to be there."""
     claimed: DeviceId | None = None
-    """What was said when it was learned: for counting."""
+    """Whose address it is, as the teller said."""
+    teller: DeviceId | None = None
+    """Who told of it; None for discovery."""
     dialing: bool = False
     next_dial_at: float = 0.0
     back_off_s: float = 0.0
     failing_since: float | None = None
     last_code: str = ""
+
+    def leads_to(self, device: DeviceId) -> bool:
+        """As far as is known: a proof counts for more than a claim."""
+        return device == (self.claimed if self.device is None else self.device)
 
 
 @dataclass(slots=True)
@@ -88,7 +100,9 @@ class Peers:
             address: _Target(configured=peer, device=peer.device) for peer in configured for address in peer.addresses
         }
         self._learned: Counter[DeviceId | None] = Counter()
-        """How many addresses were learned for each device."""
+        """How many addresses each teller told that are kept."""
+        self._claims: Counter[tuple[DeviceId | None, DeviceId | None]] = Counter()
+        """The same for each (teller, claimed device)."""
         self.known: dict[DeviceId, Peer] = {}
         self.by_link: dict[int, Peer] = {}
 
@@ -108,12 +122,13 @@ class Peers:
         device = event.peer.device
         peer = self.known.setdefault(device, Peer(event.peer))
         target = self._targets.get(event.address)
-        if event.dialed and target is not None:
+        if target is not None and event.dialed:
             target.dialing = False
-            target.device = device
             target.back_off_s = 0.0
             target.failing_since = None
             target.last_code = ""
+        if target is not None and (event.dialed or target.configured is None):
+            target.device = device
         if peer.link is not None and not self._prefers(event, peer):
             return event.link
         replaced = peer.link
@@ -140,7 +155,7 @@ class Peers:
         peer.link = None
         peer.since, peer.since_wall_ms = now, wall_ms
         for target in self._targets.values():
-            if target.device == peer.identity.device:
+            if peer.identity.device in (target.device, target.claimed):
                 target.next_dial_at = now + self._jittered(self._settings.redial_min_s)
         return peer
 
@@ -154,25 +169,35 @@ class Peers:
         target.last_code = code
         if target.failing_since is None:
             target.failing_since = now
-        patience_s = FORGET_AFTER_S if target.device is not None else FORGET_FOUND_AFTER_S
+        was_found = target.device is None and target.claimed is None
+        patience_s = FORGET_FOUND_AFTER_S if was_found else FORGET_AFTER_S
         if target.configured is None and now - target.failing_since > patience_s:
             del self._targets[address]
-            self._learned[target.claimed] -= 1
+            self._learned[target.teller] -= 1
+            self._claims[target.teller, target.claimed] -= 1
             return
         doubled = max(self._settings.redial_min_s, 2 * target.back_off_s)
         target.back_off_s = min(self._settings.redial_max_s, doubled)
         target.next_dial_at = now + self._jittered(target.back_off_s)
 
-    def learn(self, address: str, device: DeviceId | None, now: float) -> bool:
-        """An address from a peer or from discovery. True when it is new and kept."""
-        if device == self._me or address in self._targets:
+    def learn(self, address: str, claimed: DeviceId | None, teller: DeviceId | None, now: float) -> bool:
+        """An address that ``teller`` says is of the device ``claimed``; discovery is no teller and claims nothing.
+        True when it is new and kept."""
+        if claimed == self._me or address in self._targets:
             return False
-        same = 0 if device is None else self._learned[device]
-        if self._learned.total() >= LEARNED_MAX or same >= LEARNED_PER_DEVICE_MAX:
+        claims = 0 if claimed is None else self._claims[teller, claimed]
+        told = self._learned[teller]
+        if self._learned.total() >= LEARNED_MAX or told >= LEARNED_PER_TELLER_MAX or claims >= LEARNED_PER_DEVICE_MAX:
             return False
-        self._learned[device] += 1
-        self._targets[address] = _Target(configured=None, device=device, claimed=device, next_dial_at=now)
+        self._learned[teller] += 1
+        self._claims[teller, claimed] += 1
+        self._targets[address] = _Target(configured=None, claimed=claimed, teller=teller, next_dial_at=now)
         return True
+
+    def learn_source(self, address: str, device: DeviceId, now: float) -> None:
+        """A linked peer dialled from there, and said so in its hello: nobody needs to dial it to find out."""
+        if self.learn(address, device, device, now):
+            self._targets[address].device = device
 
     def reachable(self) -> list[tuple[DeviceId, str]]:
         """(device, address) of linked peers that this node dialled, for telling others; ascending."""
@@ -189,16 +214,23 @@ class Peers:
         return peer is None or peer.link is None
 
     def due_dials(self, now: float) -> list[str]:
-        """Addresses to dial now; each then counts as under way until it links or fails."""
+        """Addresses to dial now; each then counts as under way until it links or fails.
+
+        The longest due first, so that many dead addresses hold no other up; those configured before all others.
+        """
+        due = [
+            (target.configured is None, target.next_dial_at, address)
+            for address, target in self._targets.items()
+            if target.next_dial_at <= now and self._wanted(target)
+        ]
+        if not due:
+            return []
+        due.sort(key=lambda row: row[:2])
         under_way = sum(1 for target in self._targets.values() if target.dialing)
-        due: list[str] = []
-        for address, target in self._targets.items():
-            if under_way + len(due) >= DIALS_AT_ONCE_MAX:
-                break
-            if target.next_dial_at <= now and self._wanted(target):
-                target.dialing = True
-                due.append(address)
-        return due
+        chosen = [address for _, _, address in due[: max(0, DIALS_AT_ONCE_MAX - under_way)]]
+        for address in chosen:
+            self._targets[address].dialing = True
+        return chosen
 
     def next_deadline(self) -> float | None:
         times = [target.next_dial_at for target in self._targets.values() if self._wanted(target)]
@@ -207,14 +239,14 @@ class Peers:
     # --- the picture ----------------------------------------------------------------------------------------------
 
     def addresses_of(self, device: DeviceId) -> list[str]:
-        known = [address for address, target in self._targets.items() if target.device == device]
+        known = [address for address, target in self._targets.items() if target.leads_to(device)]
         peer = self.known.get(device)
         if peer is not None and peer.address and peer.address not in known:
             known.append(peer.address)
         return known
 
     def is_dialing(self, device: DeviceId) -> bool:
-        return any(target.dialing for target in self._targets.values() if target.device == device)
+        return any(target.dialing for target in self._targets.values() if target.leads_to(device))
 
     def unreached(self) -> list[tuple[str, str]]:
         """(address, last code) of configured addresses that never led to anybody."""

@@ -220,7 +220,7 @@ def test_a_peer_at_a_new_address_is_found_through_others() -> None:
     assert linked(nl, be)
     assert linked(de, be)
     # BE tells each of the other; they dial and need BE no more.
-    be.node.peers.learn("DE:1", de.identity.device, world.now)
+    be.node.peers.learn("DE:1", de.identity.device, None, world.now)
     for host in (nl, de):
         other = de if host is nl else nl
         addresses = wire.Addresses(((other.identity.device, f"{other.name}:1"),))

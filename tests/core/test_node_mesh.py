@@ -311,7 +311,7 @@ def test_a_peer_that_never_answers_requests_does_not_keep_the_record_from_a_late
     nl = world.add("NL", peers=("FR:1",))
     world.run(3.0)
     assert nl.node.holdings.entries == 0
-    nl.node.peers.learn("BE:1", None, world.now)
+    nl.node.peers.learn("BE:1", None, None, world.now)
     world.run(25.0)
     assert nl.node.holdings.digest() == be.node.holdings.digest()
 

@@ -17,12 +17,14 @@ from meshnode.core.peers import (
     FORGET_AFTER_S,
     LEARNED_MAX,
     LEARNED_PER_DEVICE_MAX,
+    LEARNED_PER_TELLER_MAX,
     ConfiguredPeer,
     DialSettings,
     Peers,
 )
 
 ME, LOW, HIGH = DeviceId(b"M" * 32), DeviceId(b"A" * 32), DeviceId(b"Z" * 32)
+THIRD = DeviceId(b"T" * 32)
 LOW_AT, HIGH_AT = "low.example:4433", "high.example:4433"
 
 
@@ -105,7 +107,28 @@ def test_only_so_many_dials_are_under_way_at_once() -> None:
     assert len(first) == DIALS_AT_ONCE_MAX
     assert peers.due_dials(0.0) == []
     peers.on_dial_failed(first[0], "refused", 0.0)
-    assert peers.due_dials(0.0) == [f"n{DIALS_AT_ONCE_MAX}:1"]
+    (next_one,) = peers.due_dials(0.0)
+    assert next_one not in first
+
+
+def test_many_dead_addresses_do_not_hold_a_living_one_up_and_configured_ones_come_first() -> None:
+    """The dead ones are always due again before all of them were tried."""
+    peers = make(ConfiguredPeer((HIGH_AT,)))
+    peers.on_link_up(link_up(1, HIGH, HIGH_AT), 0.0, 0)
+    for number in range(LEARNED_PER_TELLER_MAX):
+        peers.learn(f"dead{number}:1", DeviceId(number.to_bytes(32, "big")), HIGH, 0.0)
+    peers.learn(LOW_AT, LOW, THIRD, 1.0)
+    tried: list[str] = []
+    for round_trip in range(2 * LEARNED_PER_TELLER_MAX // DIALS_AT_ONCE_MAX):
+        now = round_trip * 5.0
+        if round_trip == 3:
+            peers.on_link_down(1, now - 1.0, 0)
+        dialled = peers.due_dials(now)
+        assert round_trip != 3 or dialled[0] == HIGH_AT
+        tried += dialled
+        for address in dialled:
+            peers.on_dial_failed(address, "connect-timeout", now + 4.0)
+    assert LOW_AT in tried
 
 
 def test_a_failure_of_an_address_nobody_knows_changes_nothing() -> None:
@@ -220,8 +243,8 @@ def test_two_links_that_come_up_in_different_orders_at_both_ends_do_not_cost_bot
 
 def test_a_learned_address_is_dialled_at_once_and_for_a_day_of_failures() -> None:
     peers = make()
-    assert peers.learn(LOW_AT, LOW, 10.0)
-    assert not peers.learn(LOW_AT, LOW, 10.0)
+    assert peers.learn(LOW_AT, LOW, THIRD, 10.0)
+    assert not peers.learn(LOW_AT, LOW, THIRD, 10.0)
     now, tries = 10.0, 0
     while (due := peers.next_deadline()) is not None:
         now = max(now, due)
@@ -230,12 +253,12 @@ def test_a_learned_address_is_dialled_at_once_and_for_a_day_of_failures() -> Non
         tries += 1
     assert FORGET_AFTER_S < now - 10.0 < FORGET_AFTER_S + 120
     assert tries > 1_000
-    assert peers.learn(LOW_AT, LOW, now)
+    assert peers.learn(LOW_AT, LOW, THIRD, now)
 
 
 def test_an_address_that_links_now_and_then_is_not_forgotten() -> None:
     peers = make()
-    peers.learn(LOW_AT, LOW, 0.0)
+    peers.learn(LOW_AT, LOW, THIRD, 0.0)
     for day in range(5):
         now = day * FORGET_AFTER_S * 0.9
         peers.due_dials(now)
@@ -248,27 +271,93 @@ def test_an_address_that_links_now_and_then_is_not_forgotten() -> None:
 
 def test_addresses_of_this_node_and_of_linked_peers_are_not_dialled() -> None:
     peers = make()
-    assert not peers.learn("me.example:1", ME, 0.0)
-    peers.on_link_up(link_up(1), 0.0, 0)
-    peers.learn("second.example:1", LOW, 0.0)
+    assert not peers.learn("me.example:1", ME, THIRD, 0.0)
+    peers.learn("second.example:1", LOW, THIRD, 0.0)
+    assert peers.due_dials(0.0) == ["second.example:1"]
+    peers.on_link_up(link_up(1, address="second.example:1"), 0.0, 0)
+    peers.on_link_up(link_up(2, address="third.example:1"), 0.0, 0)
     assert peers.due_dials(0.0) == []
     assert peers.next_deadline() is None
-    peers.on_link_down(1, 5.0, 0)
+    peers.on_link_down(2, 5.0, 0)
     assert peers.due_dials(6.0) == ["second.example:1"]
     assert peers.is_dialing(LOW)
     assert not peers.is_dialing(HIGH)
 
 
-def test_what_strangers_say_is_bounded_for_each_device_and_in_all() -> None:
+def test_who_claims_the_address_of_another_keeps_nobody_from_dialling_it() -> None:
+    peers = make()
+    peers.on_link_up(link_up(1, HIGH, HIGH_AT), 0.0, 0)
+    assert peers.learn(LOW_AT, HIGH, HIGH, 1.0)
+    assert not peers.learn(LOW_AT, LOW, LOW, 2.0)  # it is dialled already, whatever is said of it
+    assert peers.addresses_of(HIGH) == [LOW_AT, HIGH_AT]
+    assert peers.due_dials(2.0) == [LOW_AT]
+    peers.on_dial_failed(LOW_AT, "connect-timeout", 7.0)
+    assert peers.due_dials(9.0) == [LOW_AT]
+    peers.on_link_up(link_up(2, LOW, LOW_AT), 9.0, 0)
+    assert (peers.addresses_of(HIGH), peers.addresses_of(LOW)) == ([HIGH_AT], [LOW_AT])
+    peers.on_link_down(2, 10.0, 0)
+    assert peers.due_dials(20.0) == [LOW_AT]  # though who claimed it is still linked
+
+
+def test_what_is_proven_to_be_of_a_linked_peer_is_dialled_once_and_not_again() -> None:
+    peers = make()
+    peers.on_link_up(link_up(1, address="1.2.3.4:5", dialed=False), 0.0, 0)
+    peers.learn_source("1.2.3.4:5", LOW, 0.0)
+    assert peers.due_dials(1.0) == []  # its hello came from there
+    peers.learn(LOW_AT, LOW, LOW, 1.0)
+    assert peers.due_dials(1.0) == [LOW_AT]
+    peers.on_link_up(link_up(2), 2.0, 0)
+    assert peers.due_dials(100.0) == []
+    assert peers.addresses_of(LOW) == ["1.2.3.4:5", LOW_AT]
+
+
+def test_a_link_from_an_address_that_another_claims_shows_whose_it_is() -> None:
+    peers = make()
+    peers.on_link_up(link_up(1, HIGH, HIGH_AT), 0.0, 0)
+    peers.learn(LOW_AT, HIGH, HIGH, 1.0)
+    peers.on_link_up(link_up(2, LOW, LOW_AT, dialed=False), 2.0, 0)
+    peers.learn_source(LOW_AT, LOW, 2.0)
+    assert peers.addresses_of(LOW) == [LOW_AT]
+    assert peers.due_dials(3.0) == []
+    peers.on_link_down(2, 4.0, 0)
+    assert peers.due_dials(10.0) == [LOW_AT]
+
+
+def test_who_dials_from_a_configured_address_does_not_take_it_over() -> None:
+    peers = make(ConfiguredPeer((LOW_AT,), device=LOW))
+    peers.on_link_up(link_up(1, HIGH, LOW_AT, dialed=False), 0.0, 0)
+    assert peers.due_dials(0.0) == [LOW_AT]
+
+
+def test_what_others_say_is_bounded_for_each_teller_and_device_and_in_all() -> None:
     peers = make(ConfiguredPeer((LOW_AT,)))
-    kept = [peers.learn(f"x{number}:1", HIGH, 0.0) for number in range(10)]
+    kept = [peers.learn(f"x{number}:1", HIGH, THIRD, 0.0) for number in range(10)]
     assert kept.count(True) == LEARNED_PER_DEVICE_MAX
-    for number in range(LEARNED_MAX + 10):
-        peers.learn(f"y{number}:1", DeviceId(number.to_bytes(32, "big")), 0.0)
-    for number in range(10):
-        peers.learn(f"z{number}:1", None, 0.0)
+    assert peers.learn("x:1", HIGH, HIGH, 0.0)  # what one says of it leaves room for what others say
+    kept = [
+        peers.learn(f"y{number}:1", DeviceId(number.to_bytes(32, "big")), THIRD, 0.0) for number in range(LEARNED_MAX)
+    ]
+    assert kept.count(True) == LEARNED_PER_TELLER_MAX - LEARNED_PER_DEVICE_MAX
+    kept = [peers.learn(f"z{number}:1", None, None, 0.0) for number in range(LEARNED_MAX)]
+    assert kept.count(True) == LEARNED_PER_TELLER_MAX
+    for teller in range(10):
+        for number in range(LEARNED_MAX):
+            device = DeviceId(number.to_bytes(32, "big"))
+            peers.learn(f"{teller}-{number}:1", device, DeviceId(teller.to_bytes(32, "little")), 0.0)
     assert len(peers._targets) == LEARNED_MAX + 1
     assert peers.due_dials(0.0)[0] == LOW_AT
+
+
+def test_what_is_forgotten_makes_room_for_its_teller() -> None:
+    peers = make()
+    kept = [peers.learn(f"x{number}:1", HIGH, THIRD, 0.0) for number in range(LEARNED_PER_DEVICE_MAX + 1)]
+    assert kept == [True] * LEARNED_PER_DEVICE_MAX + [False]
+    now = 0.0
+    while (due := peers.next_deadline()) is not None:
+        now = max(now, due)
+        for address in peers.due_dials(now):
+            peers.on_dial_failed(address, "connect-timeout", now)
+    assert peers.learn("x:1", HIGH, THIRD, now)
 
 
 def test_peers_that_this_node_dialled_are_told_to_others() -> None:
@@ -311,7 +400,7 @@ def test_whatever_happens_every_configured_peer_is_linked_dialled_or_due(script:
         elif what == "fail":
             peers.on_dial_failed(address, "refused", now)
         elif what == "learn":
-            peers.learn(f"l{amount}:1", device, now)
+            peers.learn(f"l{amount}:1", device, THIRD, now)
         else:
             now += amount * 10
             peers.due_dials(now)
