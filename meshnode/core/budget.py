@@ -1,7 +1,8 @@
 """What one peer may cost: a token bucket of bytes per link.
 
-A peer that sends faster than its bucket fills loses its link and comes back after the back-off: it falls to a
-trickle, and is never cut for good by a score, because a mistaken ban is a partition.
+What it sends is charged, and what it makes this node say: a short question may have a long answer, and a message that
+is refused costs a line in somebody's log. A peer that asks for more than its bucket fills loses its link and comes back
+after the back-off: it falls to a trickle, and is never cut for good by a score, because a mistaken ban is a partition.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ BYTES_PER_S = 32 * 1024 * 1024
 BURST_BYTES = 128 * 1024 * 1024
 FRAME_COST_BYTES = 512
 """Charged per frame on top of its size, so that many tiny frames are not free."""
+REPORT_COST_BYTES = 65_536
+"""Charged for each refusal that a frame causes and the link survives: 512 lines of log in a second at most. A newer
+peer that sends what this node does not know stays far below."""
 
 
 @dataclass(slots=True)
@@ -43,3 +47,7 @@ class Budgets:
             return False
         bucket.tokens -= cost
         return True
+
+    def charge(self, link: int, answer_bytes: int, reports: int) -> None:
+        """What an admitted frame made this node say. The bucket may owe: then the next frame is not admitted."""
+        self._buckets[link].tokens -= answer_bytes + reports * REPORT_COST_BYTES

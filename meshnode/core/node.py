@@ -237,8 +237,9 @@ class Node:
         if not self.exchange.has(link):
             return  # the link was closed by us; frames may still be on the way
         if not self._budgets.admit(link, len(event.data), self._now.monotonic_s):
-            self._refuse(link, UntrustedInputError("peer-too-fast", "the peer sends more than its budget"))
+            self._refuse(link, UntrustedInputError("peer-too-fast", "the peer sends or asks for more than its budget"))
             return
+        mark = self.outbox.mark()
         try:
             message = wire.decode_untrusted(event.data)
             if self.read_only is None or type(message) in self._messages_while_read_only:
@@ -248,6 +249,7 @@ class Node:
         except LocalFaultError as error:
             self.note_degraded(error, self._now)
             self.outbox.report(error.code, error.reason, link)
+        self._budgets.charge(link, *self.outbox.said_since(mark, link))
 
     def _refuse(self, link: int, error: UntrustedInputError) -> None:
         """Counts and shows a refusal. The link goes, unless the message is only newer than this node."""

@@ -37,6 +37,20 @@ class Outbox:
         """News for the operator that is no refusal: written down, not counted."""
         self._effects.append(Report(code, reason, link))
 
+    def mark(self) -> int:
+        """Where it stands now, for :meth:`said_since`."""
+        return len(self._effects)
+
+    def said_since(self, mark: int, link: int) -> tuple[int, int]:
+        """(bytes of messages to this link, reports about it) since then."""
+        size_bytes = reports = 0
+        for effect in self._effects[mark:]:
+            if isinstance(effect, Send):
+                size_bytes += len(effect.data) if effect.link == link else 0
+            elif isinstance(effect, Report):
+                reports += effect.link == link
+        return size_bytes, reports
+
     def take(self) -> tuple[Effect, ...]:
         effects, self._effects = tuple(self._effects), []
         return effects

@@ -66,6 +66,8 @@ INBOX_MAX = 512
 busy."""
 GROUPS_MAX = 64
 """Steps waiting for the disk. When full, no new event is taken: a slow disk slows writers, not readers."""
+GROUP_BYTES_MAX = 32 * 1024 * 1024
+"""What they want said, the last step over: answers to peers may be a thousand times as long as the questions."""
 PROBE_INTERVAL_S = 5.0
 """How often a node whose disk was full tries to commit again."""
 
@@ -107,6 +109,7 @@ class Loop:
         self._inbox_wake = trio.Event()
         self._inbox_room = trio.Event()
         self._groups: deque[tuple[Effect, ...]] = deque()
+        self._group_bytes = 0
         self._groups_wake = trio.Event()
         self._groups_room = trio.Event()
         self._committing = False
@@ -210,7 +213,7 @@ class Loop:
                     await self._inbox_wake.wait()
             else:
                 await trio.lowlevel.checkpoint()
-            while len(self._groups) >= GROUPS_MAX:
+            while len(self._groups) >= GROUPS_MAX or self._group_bytes >= GROUP_BYTES_MAX:
                 await self._groups_room.wait()
             events = self._next_events()
             self._inbox_room = _announce(self._inbox_room)
@@ -238,6 +241,8 @@ class Loop:
             self._perform(effects)
         elif commit or effects:
             self._groups.append(effects)
+            said = {id(effect.data): len(effect.data) for effect in effects if isinstance(effect, Send)}
+            self._group_bytes += sum(said.values())  # what goes to many links is held once
             self._groups_wake.set()
 
     async def _commit(self) -> None:
@@ -249,6 +254,7 @@ class Loop:
                 await self._groups_wake.wait()
             self._committing = True
             groups, self._groups = self._groups, deque()
+            self._group_bytes = 0
             self._groups_room = _announce(self._groups_room)
             fault = await self._write_staged()
             if fault is None:
@@ -295,6 +301,7 @@ class Loop:
         """Refuses every request that waits for what could not be made durable, and starts again from what is."""
         waiting = [effect for effects in (*groups, *self._groups) for effect in effects]
         self._groups.clear()
+        self._group_bytes = 0
         self._groups_room = _announce(self._groups_room)
         for effect in waiting:
             if isinstance(effect, Reply):
@@ -348,6 +355,7 @@ class Loop:
         while True:
             while self._groups:
                 self._perform(self._groups.popleft())
+            self._group_bytes = 0
             self._groups_room = _announce(self._groups_room)
             self._committing = False
             self._idle.set()

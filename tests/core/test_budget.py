@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshnode.core import wire
-from meshnode.core.budget import BURST_BYTES, BYTES_PER_S, FRAME_COST_BYTES, Budgets
+from meshnode.core.budget import BURST_BYTES, BYTES_PER_S, FRAME_COST_BYTES, REPORT_COST_BYTES, Budgets
 
 
 def full(now: float = 0.0) -> Budgets:
@@ -58,3 +58,15 @@ def test_links_have_buckets_of_their_own_and_a_new_link_starts_full() -> None:
     budgets.on_link_down(1)
     budgets.on_link_up(1, 0.0)
     assert budgets.admit(1, wire.FRAME_BYTES_MAX, 0.0)
+
+
+def test_what_a_frame_makes_the_node_say_is_charged_and_may_be_owed() -> None:
+    budgets = full()
+    budgets.charge(1, BURST_BYTES, 0)
+    assert not budgets.admit(1, 0, 0.0)
+    budgets = full()
+    budgets.charge(1, 0, BURST_BYTES // REPORT_COST_BYTES)
+    assert not budgets.admit(1, 0, 0.0)
+    budgets.charge(1, BYTES_PER_S, 0)
+    assert not budgets.admit(1, 0, 1.0)
+    assert budgets.admit(1, 0, 1.1)

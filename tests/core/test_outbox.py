@@ -46,3 +46,16 @@ def test_what_was_cleared_is_not_said() -> None:
     outbox.add(Dial("be.example:1"))
     outbox.clear()
     assert outbox.take() == ()
+
+
+def test_what_was_said_to_one_link_since_a_mark_is_told_in_bytes_and_reports() -> None:
+    outbox = Outbox()
+    outbox.send(1, MESSAGE)
+    mark = outbox.mark()
+    assert outbox.said_since(mark, 1) == (0, 0)
+    outbox.send_encoded(1, b"12345")
+    outbox.send_encoded(2, b"to another")
+    outbox.report("message-unknown", "message number 99", 1)
+    outbox.report("message-unknown", "message number 99", 2)
+    outbox.close(1, "bad-signature")
+    assert outbox.said_since(mark, 1) == (5, 1)

@@ -7,7 +7,9 @@ import trio
 import trio.testing
 from one_process import FAILED, FULL, Daemon, FaultyCommits, make_network, outcome_of, running, until
 
-from meshnode.core.events import DialFailed, Tick, Written
+from meshnode.core import wire
+from meshnode.core.events import Channel, DialFailed, Received, Send, Tick, Written
+from meshnode.daemon import loop
 from meshnode.daemon.loop import GROUPS_MAX, INBOX_MAX, PROBE_INTERVAL_S
 from meshnode.errors import LocalFaultError, RefusedError
 
@@ -284,6 +286,39 @@ async def test_with_a_disk_that_hangs_everything_that_waits_is_bounded(autojump_
             be.disk.release()
         assert admitted + len(refused) == GROUPS_MAX + INBOX_MAX + 100
         assert len(be.texts(incident)) == admitted
+
+
+async def test_what_waits_for_the_disk_is_bounded_in_bytes_too(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short questions with long answers while the disk hangs."""
+    room_bytes = 1024 * 1024
+    monkeypatch.setattr(loop, "GROUP_BYTES_MAX", room_bytes)
+    network = make_network()
+    be, nl = Daemon(network, "BE", ("NL",)), Daemon(network, "NL")
+    async with running(be, nl):
+        await until(lambda: be.knows("NL") and nl.knows("BE"))
+        incident = await be.open(share=("NL",))
+        for _ in range(10):
+            await be.log(incident, "x" * 15_000)
+        await until(lambda: len(nl.texts(incident)) == 10)
+        (link,) = be.loop.node.peers.by_link
+        head = max(be.loop.node.holdings.logs(incident), key=lambda log: log.height)
+        question = wire.encode(wire.Want(incident, head.log, 1, head.height))
+        be.disk.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(be.log, incident, "waits for the disk")
+            await trio.sleep(0.01)
+            for _ in range(GROUPS_MAX // 2):
+                be.loop.post(Received(link, Channel.CONTROL, question))
+                await trio.sleep(0.01)
+            held = [effect for effects in be.loop._groups for effect in effects if isinstance(effect, Send)]
+            size_bytes = sum(len(effect.data) for effect in held)
+            assert room_bytes <= size_bytes < 1.3 * room_bytes
+            assert be.loop._inbox
+            be.disk.release()
+        await until(lambda: not be.loop._inbox)
+        await until(lambda: len(nl.texts(incident)) == 11)
 
 
 async def test_many_who_wait_for_room_in_the_inbox_all_get_it(autojump_clock: trio.testing.MockClock) -> None:
