@@ -131,6 +131,11 @@ def make_bundle(noc_certificate: bytes, device_certificate: bytes) -> bytes:
     return codec.encode([noc_certificate, device_certificate])
 
 
+def bundle_hash(bundle: bytes) -> bytes:
+    """What a device signs to say which chain it shows: in a hello, and with a prekey."""
+    return keys.digest("bundle", bundle)
+
+
 def make_noc_request(noc_root: SigningKey, noc: str) -> bytes:
     return _sign(noc_root, NOC_REQUEST_TAG, [FORMAT_VERSION, noc, noc_root.public])
 

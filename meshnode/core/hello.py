@@ -56,7 +56,9 @@ def make_hello(
     """The hello of this device on one link. ``dialed``: this side opened the link."""
     if len(local_tls_sha256) != TLS_HASH_BYTES or len(remote_tls_sha256) != TLS_HASH_BYTES:
         raise ValueError("a TLS certificate hash has 32 bytes")
-    payload = codec.encode([PROTOCOL_VERSION, local_tls_sha256, remote_tls_sha256, dialed, relay, _bundle_hash(bundle)])
+    payload = codec.encode(
+        [PROTOCOL_VERSION, local_tls_sha256, remote_tls_sha256, dialed, relay, certificates.bundle_hash(bundle)]
+    )
     return codec.encode([payload, device_key.sign(HELLO_TAG, payload), bundle])
 
 
@@ -78,7 +80,7 @@ def verify_hello_untrusted(
     payload, signature, bundle = _open(data)
     claims = _parse(payload)
     _check_link(claims, local_tls_sha256, remote_tls_sha256, dialed)
-    if claims.bundle_hash != _bundle_hash(bundle):
+    if claims.bundle_hash != certificates.bundle_hash(bundle):
         raise _refuse("hello-other-certificate", "the hello was signed for another device certificate")
     certificate = certificates.verify_bundle_untrusted(bundle, network_root)
     if certificate.device in revoked:
@@ -155,10 +157,6 @@ class LinkAuthenticator:
                 "stop one of them and give it a new device key",
             )
         return peer
-
-
-def _bundle_hash(bundle: bytes) -> bytes:
-    return keys.digest("bundle", bundle)
 
 
 def _open(data: bytes) -> tuple[bytes, bytes, bytes]:

@@ -101,7 +101,9 @@ class Node:
         )
         self._journal_told = self.archive.journal
         self.incidents.load(merge=read_only is None)
-        self.custody = Custody(settings.relay, store, self.holdings, self.incidents, self.archive.stage, now)
+        self.custody = Custody(
+            settings.relay, identity.device, store, self.holdings, self.incidents, self.archive.stage, now
+        )
         self.peers = Peers(identity.device, settings.peers, settings.dial, rng)
         self._gossip = Gossip()
         self._sync = Sync(rng, self._height, settings.anti_entropy_interval_s)
@@ -124,6 +126,7 @@ class Node:
             self.rollcall.rotate([], now)
         else:
             self.note_degraded(read_only, now)
+        self._show_twins()
 
     # --- the contract ---------------------------------------------------------------------------------------------
 
@@ -134,6 +137,7 @@ class Node:
             self._handlers[type(event)](self, event)
         self._look_for_damage()
         self._handle_deadlines()
+        self._show_twins()
         for entries, seal in self.incidents.seal_runs():
             self.exchange.push(wire.make_run(entries, seal), None, now)
         self._report_troubles()
@@ -260,7 +264,7 @@ class Node:
 
     def _on_summary(self, link: int, message: wire.Summary) -> None:
         if message.roster_digest != self.rollcall.roster.digest():
-            self.rollcall.send_serials(link)
+            self.rollcall.send_rows(link)
         self.exchange.on_log_digest(link, message.log_digest)
 
     def _on_addresses(self, link: int, message: wire.Addresses) -> None:
@@ -317,6 +321,19 @@ class Node:
             self._damage_seen = damaged
             self.holdings.refresh(self.store)
             self.archive.staged = self.read_only is None  # the next commit moves the rows out of the way
+
+    def _show_twins(self) -> None:
+        """Who two copies of a device may confuse sees it until the device has made a later prekey."""
+        twins = self.rollcall.twins
+        if not twins:
+            self.degraded.pop("device-twin", None)
+            return
+        device, since_ms = next(iter(twins.items()))
+        certificate = self.rollcall.roster.records(device)[0].certificate
+        others = f"; so did {len(twins) - 1} other device(s)" if len(twins) > 1 else ""
+        reason = f"{certificate.noc}/{certificate.name} ({device.hex()[:8]}) signed two prekeys of one serial{others}"
+        action = f"ask {certificate.noc} whether that device was restored, or a copy of it runs: then one must stop"
+        self.degraded["device-twin"] = (reason, action, since_ms)
 
     def stage_probe(self) -> None:
         """Something small to commit: does the disk take writes again?"""

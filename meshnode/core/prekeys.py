@@ -1,8 +1,10 @@
 """Prekeys: what a device publishes so that others can seal an epoch key to it while it is away.
 
 A **record** is canonical CBOR ``[payload, signature]``; the payload, canonical CBOR again, is
-``[1, device, serial, created_ms, X25519 public key (32), ML-KEM-768 public key (1,184)]`` and the signature is the
-device key's over the payload as received. Records replicate to all enrolled nodes; of one device the later serial wins.
+``[1, device, bundle hash (32), serial, created_ms, X25519 public key (32), ML-KEM-768 public key (1,184)]`` and the
+signature is the device key's over the payload as received. The hash is of the certificate bundle that the record was
+published with: a device says itself which NOC it belongs to, and nobody can show its prekey under another root's
+certificate. Records replicate to all enrolled nodes; which of a device's records counts is the roster's rule.
 
 The X25519 key serves twice: as the classical half of the hybrid KEM, and for the lookup tag that lets a recipient find
 its box in a package (core/epochs.py). Both hash the shared secret under labels of their own.
@@ -16,8 +18,8 @@ no time and is simply followed from there; a jump ahead (or a machine that was o
 jump erases early or stops rotation for ever. The price: a node that was off keeps replaced parts longer in wall time,
 and a frozen clock never erases. The ring errs on keeping, because a key erased early is a record nobody can open.
 
-Serials never go back either: a new one exceeds the ring's last, the wall clock in seconds, and any serial of our own
-that comes back to us from peers. That last sign means that this node was restored or cloned: it rotates at once.
+Serials never go back either: a new one exceeds the ring's last, the wall clock in seconds, and the serial of any record
+of our own device that we did not make. That last sign means that this node was restored or cloned: it rotates at once.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ from nacl import bindings
 from nacl.exceptions import CryptoError
 
 from meshnode.core import codec
+from meshnode.core.certificates import bundle_hash
 from meshnode.core.ids import DEVICE_ID_BYTES, DeviceId
-from meshnode.core.keys import SIGNATURE_BYTES, RandomBytes, SigningKey, verify_untrusted
+from meshnode.core.keys import HASH_BYTES, SIGNATURE_BYTES, RandomBytes, SigningKey, verify_untrusted
 from meshnode.errors import UntrustedInputError
 
 FORMAT_VERSION = 1
@@ -44,7 +47,7 @@ PRIVATE_BYTES = X25519_BYTES + MLKEM_SEED_BYTES
 """The private part: the X25519 scalar, then the ML-KEM-768 seed (FIPS 203: d and z)."""
 
 PREKEY_RECORD_BYTES_MAX = 2048
-"""A record has at most 1,353 bytes; the rest is room for a later format."""
+"""A record has at most 1,387 bytes; the rest is room for a later format."""
 SERIAL_MAX = 2**63 - 1
 TIME_MS_MAX = 2**53 - 1
 """Largest time that every JSON reader keeps exact: the year 287396."""
@@ -82,6 +85,8 @@ class Prekey:
     """A device's verified public prekey. ``record`` is the signed bytes it came in, for passing on."""
 
     device: DeviceId
+    bundle_hash: bytes
+    """Of the only certificate bundle that this prekey may come with."""
     serial: int
     created_ms: int
     """What the device's clock said. Shown, never used to decide."""
@@ -89,18 +94,15 @@ class Prekey:
     mlkem: bytes
     record: bytes = field(repr=False)
 
-    def supersedes(self, other: Prekey) -> bool:
-        """Of two records of one device: the later serial wins; of one serial the greater bytes, the same everywhere."""
-        return (self.serial, self.record) > (other.serial, other.record)
-
 
 def make_prekey(
-    device_key: SigningKey, serial: int, now_ms: int, random_bytes: RandomBytes
+    device_key: SigningKey, bundle: bytes, serial: int, now_ms: int, random_bytes: RandomBytes
 ) -> tuple[PrekeySecret, bytes]:
-    """A new prekey: the private part for the ring, and the signed record for the mesh."""
+    """A new prekey of the device certified by ``bundle``: the private part for the ring, the signed record for the
+    mesh."""
     secret = PrekeySecret(serial, now_ms, random_bytes(PRIVATE_BYTES))
     x25519, mlkem = public_halves(secret)
-    payload = codec.encode([FORMAT_VERSION, device_key.device_id, serial, now_ms, x25519, mlkem])
+    payload = codec.encode([FORMAT_VERSION, device_key.device_id, bundle_hash(bundle), serial, now_ms, x25519, mlkem])
     return secret, codec.encode([payload, device_key.sign(PREKEY_TAG, payload)])
 
 
@@ -110,9 +112,25 @@ def public_halves(secret: PrekeySecret) -> tuple[bytes, bytes]:
     return x25519, MLKEM768PrivateKey.from_seed_bytes(secret.mlkem_seed).public_key().public_bytes_raw()
 
 
+def claimed_device_untrusted(data: bytes) -> DeviceId:
+    """The device that a record *claims* to be of; proves nothing. For looking up whether the record is known already,
+    which costs a twentieth of verifying it. Raises as :func:`prekey_untrusted` does."""
+    return DeviceId(_open(data)[2][1])
+
+
 def prekey_untrusted(data: bytes) -> Prekey:
     """The verified prekey of a record. Raises UntrustedInputError ``cbor-*``, ``prekey-malformed``,
-    ``prekey-version``, ``prekey-weak`` or ``bad-signature``."""
+    ``prekey-version``, ``prekey-weak`` or ``bad-signature``. That the bundle it came with is the one it names
+    (``bundle_hash``) is for the caller to check."""
+    payload, signature, fields = _open(data)
+    _, device, bundle, serial, created_ms, x25519, mlkem = fields
+    verify_untrusted(device, PREKEY_TAG, payload, signature, "a prekey")
+    _check_strength(x25519, mlkem)
+    return Prekey(DeviceId(device), bundle, serial, created_ms, x25519, mlkem, data)
+
+
+def _open(data: bytes) -> tuple[bytes, bytes, list[Any]]:
+    """Payload, signature and the seven fields of the payload, of the right form and not verified."""
     outer = codec.decode_untrusted(data, PREKEY_RECORD_BYTES_MAX)
     if not (isinstance(outer, list) and len(outer) == 2 and all(isinstance(part, bytes) for part in outer)):
         raise _malformed("a record is a payload and a signature")
@@ -124,18 +142,16 @@ def prekey_untrusted(data: bytes) -> Prekey:
         raise UntrustedInputError(
             "prekey-version", f"prekey format {fields[0]} is not known here", "upgrade this node, or wait for its owner"
         )
-    if len(fields) != 6:
-        raise _malformed("a payload of format 1 has six fields")
-    _, device, serial, created_ms, x25519, mlkem = fields
-    if not (_is_bytes(device, DEVICE_ID_BYTES) and len(signature) == SIGNATURE_BYTES):
-        raise _malformed("device id and signature have 32 and 64 bytes")
+    if len(fields) != 7:
+        raise _malformed("a payload of format 1 has seven fields")
+    _, device, bundle, serial, created_ms, x25519, mlkem = fields
+    if not (_is_bytes(device, DEVICE_ID_BYTES) and _is_bytes(bundle, HASH_BYTES) and len(signature) == SIGNATURE_BYTES):
+        raise _malformed("device id, bundle hash and signature have 32, 32 and 64 bytes")
     if not (_is_uint(serial, SERIAL_MAX) and _is_uint(created_ms, TIME_MS_MAX)):
         raise _malformed("serial and time are unsigned integers within their limits")
     if not (_is_bytes(x25519, X25519_BYTES) and _is_bytes(mlkem, MLKEM_PUBLIC_BYTES)):
         raise _malformed("the public keys have 32 and 1,184 bytes")
-    verify_untrusted(device, PREKEY_TAG, payload, signature, "a prekey")
-    _check_strength(x25519, mlkem)
-    return Prekey(DeviceId(device), serial, created_ms, x25519, mlkem, data)
+    return payload, signature, fields
 
 
 def _check_strength(x25519: bytes, mlkem: bytes) -> None:
@@ -181,8 +197,8 @@ class PrekeyRing:
         self._age_ms = 0
         self._looked_ms: int | None = None
         """Wall clock at the last look; None before the first."""
-        self._serial_seen = 0
-        """The highest serial of our own device that came back from peers."""
+        self._serial_foreign = 0
+        """The highest serial of a record of our own device that this ring did not make."""
 
     def __repr__(self) -> str:
         return f"<PrekeyRing of {len(self._held)}>"
@@ -196,25 +212,26 @@ class PrekeyRing:
         return tuple(held.secret for held in reversed(self._held))
 
     def rotate_due(self, now_ms: int) -> bool:
-        """Is it time for a new prekey? True when there is none, after 24 h, or when peers know a later one of ours."""
+        """Is it time for a new prekey? True when there is none, after 24 h, and when ours :attr:`is_outdated`."""
         self._look(now_ms)
         if not self._held:
             return True
         if self._held[-1].secret.serial >= SERIAL_MAX:
             return False  # only a thief of the device key can have driven it here; there is no later serial to take
-        if self._serial_seen > self._held[-1].secret.serial:
+        if self.is_outdated:
             return True
         return self._age_ms - self._held[-1].born_age_ms >= ROTATION_MS
 
     @property
     def is_outdated(self) -> bool:
-        """Do peers know a later prekey of this device than it made: an old copy came back, or there are two?"""
-        return bool(self._held) and self._serial_seen > self._held[-1].secret.serial
+        """Must another prekey follow because of a record that this ring did not make: was an old copy of this device
+        brought back, or are there two?"""
+        return bool(self._held) and self._serial_foreign >= self._held[-1].secret.serial
 
     def next_serial(self, now_ms: int) -> int:
         """The serial for the next prekey: above everything this device is known to have used."""
         last = self._held[-1].secret.serial if self._held else 0
-        return min(max(last + 1, self._serial_seen + 1, now_ms // 1000), SERIAL_MAX)
+        return min(max(last + 1, self._serial_foreign + 1, now_ms // 1000), SERIAL_MAX)
 
     def add(self, secret: PrekeySecret, now_ms: int) -> None:
         """A prekey just made with :meth:`next_serial` becomes the current one."""
@@ -225,9 +242,10 @@ class PrekeyRing:
             self._held[-1].replaced_age_ms = self._age_ms
         self._held.append(_Held(secret, self._age_ms, None))
 
-    def on_own_record(self, prekey: Prekey) -> None:
-        """Peers hold this (verified) record of our own device."""
-        self._serial_seen = max(self._serial_seen, prekey.serial)
+    def rise_above(self, serial: int) -> None:
+        """There is a record of our own device with this serial that this ring did not make, or ours of that serial
+        must be replaced: the next prekey gets a higher one."""
+        self._serial_foreign = max(self._serial_foreign, serial)
 
     def expire(self, now_ms: int) -> tuple[int, ...]:
         """Erases private parts replaced 14 days ago and returns their serials. The caller erases them on disk."""
@@ -251,13 +269,13 @@ class PrekeyRing:
             [held.secret.serial, held.secret.created_ms, held.secret.private, held.born_age_ms, held.replaced_age_ms]
             for held in self._held
         ]
-        return [FORMAT_VERSION, self._age_ms, self._looked_ms, self._serial_seen, rows]
+        return [FORMAT_VERSION, self._age_ms, self._looked_ms, self._serial_foreign, rows]
 
     @classmethod
     def from_plain(cls, data: list[Any]) -> PrekeyRing:
         """The ring of :meth:`to_plain`, whose bytes were opened and so authenticated."""
         ring = cls()
-        _, ring._age_ms, ring._looked_ms, ring._serial_seen, rows = data
+        _, ring._age_ms, ring._looked_ms, ring._serial_foreign, rows = data
         ring._held = [
             _Held(PrekeySecret(serial, created_ms, private), born, replaced)
             for serial, created_ms, private, born, replaced in rows

@@ -1,8 +1,12 @@
 """Keeping the roster alike everywhere, and this node's own prekey fresh in it.
 
-Two rosters that differ exchange serials, then the records one of them lacks; a record that is new here is stored and
-pushed on. The node's own prekey is renewed when it is due; the private part is durable before its record is spoken,
-because both are staged in the same step.
+Two rosters that differ exchange serials and hashes, then the records one of them lacks; a record that is new here is
+stored and pushed on. The node's own prekey is renewed when it is due; the private part is durable before its record is
+spoken, because both are staged in the same step.
+
+A record of this very device that this node did not make says that the device was restored from a backup, or that two
+copies of it run. The node then makes a prekey that ends it. Of other devices such a state shows as twins
+(core/roster.py): the operator is told, and it is over when the device has done the same.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from collections.abc import Callable
 from meshnode.core import codec, prekeys, vault, wire
 from meshnode.core.events import Now
 from meshnode.core.identity import Identity
+from meshnode.core.ids import DeviceId
 from meshnode.core.keys import RandomBytes
 from meshnode.core.log import LogStore
 from meshnode.core.outbox import Outbox
@@ -21,10 +26,11 @@ from meshnode.errors import UntrustedInputError
 
 RING_NAMESPACE = "prekey-ring"
 ROSTER_NAMESPACE = "roster"
-KEPT_BY_HONEST_PEERS = frozenset({"roster-full", "prekey-version", "certificate-version", "prekey-other-noc"})
+KEPT_BY_HONEST_PEERS = frozenset({"roster-full", "prekey-version", "certificate-version"})
 """Why a record is not taken that a peer may pass on in good faith: to lose the link for it would be a partition."""
 OUTBID_INTERVAL_S = 3_600.0
-"""How often this node makes a prekey because peers know a later one of its device."""
+"""How often this node makes a prekey because of a record of its device that it did not make, and how often it tells of
+the twins of another device."""
 CHECK_INTERVAL_S = 600.0
 """How often the node looks whether its prekey is due: small beside the 24 hours of its life."""
 
@@ -43,10 +49,11 @@ class Rollcall:
         self._put = put
         self.roster = Roster(identity.network_root)
         self.ring = self._load_ring(store)
-        self._load_roster(store)
-        mine = self.roster.get(identity.device)
-        if mine is not None:  # above it also after the ring was lost, whatever the clock says
-            self.ring.on_own_record(mine.prekey)
+        self.twins: dict[DeviceId, int] = {}
+        """Devices of which the roster holds twins, with the wall milliseconds since when; the longest known first."""
+        self._twins_told: dict[DeviceId, float] = {}
+        self._load_roster(store, now)
+        self._compare_own()
         self.check_at = now.monotonic_s
         self._outbid_at = now.monotonic_s
 
@@ -57,33 +64,45 @@ class Rollcall:
         plain = vault.open_at_rest(self._identity.store_key, RING_NAMESPACE, b"", sealed)
         return PrekeyRing.from_plain(codec.decode_trusted(plain))
 
-    def _load_roster(self, store: LogStore) -> None:
-        for _, value in store.scan(ROSTER_NAMESPACE):
-            bundle, record = codec.decode_trusted(value)
-            try:
-                self.roster.accept_untrusted(bundle, record)
-            except UntrustedInputError as error:
-                self._outbox.report(error.code, f"a stored roster record: {error.reason}")
+    def _load_roster(self, store: LogStore, now: Now) -> None:
+        for device, value in store.scan(ROSTER_NAMESPACE):
+            for bundle, record in codec.decode_trusted(value):
+                try:
+                    self.roster.accept_untrusted(bundle, record)
+                except UntrustedInputError as error:
+                    self._outbox.report(error.code, f"a stored roster record: {error.reason}")
+            self._look_for_twins(DeviceId(device), now)
+
+    def _compare_own(self) -> None:
+        """Unless the mesh was told exactly the ring's current prekey, with the certificate of now, another must follow:
+        also after ring or roster was lost, whatever the clock says."""
+        own, current = self.roster.records(self._identity.device), self.ring.current
+        serials = [enrolled.prekey.serial for enrolled in own]
+        if current is not None:
+            if serials == [current.serial] and own[0].bundle == self._identity.certificate.bundle:
+                return
+            serials.append(current.serial)
+        self.ring.rise_above(max(serials, default=0))
 
     # --- messages -------------------------------------------------------------------------------------------------
 
-    def send_serials(self, link: int) -> None:
+    def send_rows(self, link: int) -> None:
         """To a peer whose roster differs."""
-        serials = self.roster.serials()
-        for start in range(0, max(1, len(serials)), wire.LIST_MAX):
-            part = tuple(serials[start : start + wire.LIST_MAX])
-            self._outbox.send(link, wire.Roster(part, start + wire.LIST_MAX >= len(serials)))
+        rows = self.roster.rows()
+        for start in range(0, max(1, len(rows)), wire.LIST_MAX):
+            part = tuple(rows[start : start + wire.LIST_MAX])
+            self._outbox.send(link, wire.Roster(part, start + wire.LIST_MAX >= len(rows)))
 
     def on_roster(self, link: int, message: wire.Roster) -> None:
-        newer = self.roster.newer_than_mine(message.serials)
-        for start in range(0, len(newer), wire.ROSTER_RECORDS_MAX):
-            self._outbox.send(link, wire.RosterWant(tuple(newer[start : start + wire.ROSTER_RECORDS_MAX])))
+        wanted = self.roster.wanted(message.rows)
+        for start in range(0, len(wanted), wire.ROSTER_RECORDS_MAX):
+            self._outbox.send(link, wire.RosterWant(tuple(wanted[start : start + wire.ROSTER_RECORDS_MAX])))
 
     def on_roster_want(self, link: int, message: wire.RosterWant) -> None:
-        found = [enrolled for enrolled in map(self.roster.get, message.devices) if enrolled is not None]
-        if found:
-            records = tuple((enrolled.bundle, enrolled.record) for enrolled in found)
-            self._outbox.send(link, wire.RosterRecords(records), bulk=True)
+        records = [_signed(enrolled) for device in message.devices for enrolled in self.roster.records(device)]
+        for start in range(0, len(records), wire.ROSTER_RECORDS_MAX):
+            part = tuple(records[start : start + wire.ROSTER_RECORDS_MAX])
+            self._outbox.send(link, wire.RosterRecords(part), bulk=True)
 
     def on_records(self, link: int, message: wire.RosterRecords, links: list[int], now: Now) -> None:
         """Takes in newer records and pushes them on to the other ``links``.
@@ -100,13 +119,26 @@ class Rollcall:
                 continue
             if enrolled is None:
                 continue
-            self._keep(enrolled)
+            self._keep(enrolled, now)
             self._push(enrolled, [other for other in links if other != link])
             if enrolled.prekey.device == self._identity.device:
-                # Peers hold a later prekey of this device than it made: it was restored from a backup, or copied.
-                self.ring.on_own_record(enrolled.prekey)
-                self._outbox.report("restored-or-cloned", "peers know a later prekey of this device than it made")
+                self.ring.rise_above(enrolled.prekey.serial)
+                self._outbox.report("restored-or-cloned", "peers know a prekey of this device that it did not make")
                 self.rotate(links, now)
+
+    def _look_for_twins(self, device: DeviceId, now: Now) -> None:
+        """Twins of another device are told of when they appear; at most hourly, whatever a hostile device makes."""
+        records = self.roster.records(device)
+        if len(records) <= 1:
+            self.twins.pop(device, None)
+            return
+        if device in self.twins:
+            return
+        self.twins[device] = now.wall_ms
+        if device != self._identity.device and now.monotonic_s >= self._twins_told.get(device, now.monotonic_s):
+            self._twins_told[device] = now.monotonic_s + OUTBID_INTERVAL_S
+            who = f"{records[0].certificate.noc}/{records[0].certificate.name}"
+            self._outbox.report("device-twin", f"{who} signed two prekeys with serial {records[0].prekey.serial}")
 
     # --- the own prekey -------------------------------------------------------------------------------------------
 
@@ -121,11 +153,13 @@ class Rollcall:
         changed = bool(self.ring.expire(wall_ms))
         if self.ring.rotate_due(wall_ms) and self._may_rotate(now):
             serial = self.ring.next_serial(wall_ms)
-            secret, record = prekeys.make_prekey(self._identity.device_key, serial, wall_ms, self._random_bytes)
+            secret, record = prekeys.make_prekey(
+                self._identity.device_key, self._identity.certificate.bundle, serial, wall_ms, self._random_bytes
+            )
             self.ring.add(secret, wall_ms)
             enrolled = self.roster.accept_untrusted(self._identity.certificate.bundle, record)
             if enrolled is not None:
-                self._keep(enrolled)
+                self._keep(enrolled, now)
                 self._push(enrolled, links)
             changed = True
         if changed:
@@ -144,7 +178,15 @@ class Rollcall:
 
     def _push(self, enrolled: Enrolled, links: list[int]) -> None:
         for link in links:
-            self._outbox.send(link, wire.RosterRecords(((enrolled.bundle, enrolled.record),)), droppable=True)
+            self._outbox.send(link, wire.RosterRecords((_signed(enrolled),)), droppable=True)
 
-    def _keep(self, enrolled: Enrolled) -> None:
-        self._put(ROSTER_NAMESPACE, enrolled.prekey.device, codec.encode([enrolled.bundle, enrolled.record]))
+    def _keep(self, enrolled: Enrolled, now: Now) -> None:
+        device = enrolled.prekey.device
+        rows = [list(_signed(record)) for record in self.roster.records(device)]
+        self._put(ROSTER_NAMESPACE, device, codec.encode(rows))
+        self._look_for_twins(device, now)
+
+
+def _signed(enrolled: Enrolled) -> tuple[bytes, bytes]:
+    """(certificate bundle, prekey record), as they were signed."""
+    return enrolled.bundle, enrolled.record

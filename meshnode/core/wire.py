@@ -146,7 +146,8 @@ class Graft:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    serials: tuple[tuple[DeviceId, int], ...]
+    rows: tuple[tuple[DeviceId, int, bytes], ...]
+    """(device, prekey serial, hash of the record)"""
     last: bool
 
 
@@ -353,7 +354,7 @@ _READERS: dict[int, tuple[tuple[Any, ...], Any]] = {
     7: ((_rows(1, LIST_MAX, _incident, _log, _position),), Announce),
     8: ((_incident, _log), Prune),
     9: ((_incident, _log, _height), Graft),
-    10: ((_rows(0, LIST_MAX, _device, _serial), _boolean), Roster),
+    10: ((_rows(0, LIST_MAX, _device, _serial, _digest), _boolean), Roster),
     11: ((_rows(1, ROSTER_RECORDS_MAX, _device),), RosterWant),
     12: ((_rows(1, ROSTER_RECORDS_MAX, _record, _record),), RosterRecords),
     13: ((_rows(0, LIST_MAX, _device, _address),), Addresses),

@@ -76,7 +76,7 @@ const MESSAGES = {
   7: [list(1, 1000, row(incident, key, position))],
   8: [incident, key],
   9: [incident, key, height],
-  10: [list(0, 1000, row(key, between(0, 2n ** 63n - 1n))), flag],
+  10: [list(0, 1000, row(key, between(0, 2n ** 63n - 1n), key)), flag],
   11: [list(1, 100, key)],
   12: [list(1, 100, row(bytesTo(6144), bytesTo(6144)))],
   13: [list(0, 1000, row(key, isAddress))],
@@ -151,5 +151,5 @@ export const checks = {
   message,
   run,
   heads,
-  roster: (given) => ({ digest: hex(hash('mn-roster', encode(given.serials.map(([device, serial]) => [raw(device), serial])))) })
+  roster: (given) => ({ digest: hex(hash('mn-roster', encode(given.rows.map(([device, serial, of]) => [raw(device), serial, raw(of)])))) })
 }

@@ -94,21 +94,45 @@ function hello (given) {
   return { device: hex(certificate.device), noc: certificate.noc, name: certificate.name, relay }
 }
 
-function prekey (given) {
-  const outer = decode(raw(given.record), 2048)
+function verifyPrekey (record) {
+  const outer = decode(record, 2048)
   check(Array.isArray(outer) && outer.length === 2 && outer.every((part) => isBytes(part)), 'prekey-malformed')
   const [bytes, signature] = outer
   const fields = decode(bytes, 2048)
   check(Array.isArray(fields) && isInteger(fields[0], -(2n ** 64n), 2n ** 64n), 'prekey-malformed')
   check(fields[0] === 1, 'prekey-version')
-  const [, device, serial, created, x25519, mlkem] = fields
-  check(fields.length === 6 && isBytes(device, 32) && isBytes(signature, 64), 'prekey-malformed')
+  const [, device, bundleHash, serial, created, x25519, mlkem] = fields
+  check(fields.length === 7 && isBytes(device, 32) && isBytes(bundleHash, 32) && isBytes(signature, 64), 'prekey-malformed')
   check(isInteger(serial, 0, 2n ** 63n - 1n) && isInteger(created, 0, 2n ** 53n - 1n), 'prekey-malformed')
   check(isBytes(x25519, 32) && isBytes(mlkem, 1184), 'prekey-malformed')
   verify(device, 'prekey', bytes, signature)
   x25519Shared(new Uint8Array(32).fill(0x55), x25519, 'prekey-weak')
   check(isMlkemKey(mlkem), 'prekey-weak')
-  return { device: hex(device), serial: plain(serial), created_ms: created, x25519: hex(x25519), mlkem_sha256: hex(sha256(mlkem)) }
+  return { device, bundleHash, serial, created, x25519, mlkem }
+}
+
+function prekey (given) {
+  const { device, bundleHash, serial, created, x25519, mlkem } = verifyPrekey(raw(given.record))
+  const keys = { x25519: hex(x25519), mlkem_sha256: hex(sha256(mlkem)) }
+  return { device: hex(device), bundle_hash: hex(bundleHash), serial: plain(serial), created_ms: created, ...keys }
+}
+
+// Of each device the highest serial; of that the lowest hash counts, and the next is kept beside it.
+function enrolment (given) {
+  const held = new Map()
+  for (const [bundle, record] of given.pairs.map((pair) => pair.map(raw))) {
+    const { device, bundleHash, serial } = verifyPrekey(record)
+    check(equal(bundleHash, hash('bundle', bundle)), 'prekey-other-certificate')
+    const certificate = verifyBundle(bundle, raw(given.network))
+    check(equal(certificate.device, device), 'prekey-wrong-device')
+    const row = { noc: certificate.noc, serial: BigInt(serial), hash: hex(hash('mn-prekey', record)) }
+    const others = (held.get(hex(device)) ?? []).filter((other) => other.hash !== row.hash)
+    const highest = [row, ...others].reduce((most, one) => (one.serial > most ? one.serial : most), 0n)
+    const twins = [row, ...others].filter((one) => one.serial === highest).sort((a, b) => (a.hash < b.hash ? -1 : 1))
+    held.set(hex(device), twins.slice(0, 2))
+  }
+  const rows = [...held.keys()].sort().flatMap((device) => held.get(device).map((one) => [device, one]))
+  return { rows: rows.map(([device, { noc, serial, hash: of }]) => [device, noc, plain(serial), of]) }
 }
 
 function prekeyHalves (given) {
@@ -136,5 +160,5 @@ function frames (given) {
 }
 
 export const checks = {
-  bundle, 'noc-request': nocRequest, 'device-request': deviceRequest, hello, prekey, 'prekey-halves': prekeyHalves, fingerprint, frames
+  bundle, 'noc-request': nocRequest, 'device-request': deviceRequest, hello, prekey, enrolment, 'prekey-halves': prekeyHalves, fingerprint, frames
 }

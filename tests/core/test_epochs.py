@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +37,7 @@ SOURCE = random.Random(11)
 
 
 def device(number: int, serial: int = 1) -> tuple[PrekeySecret, Prekey]:
-    secret, record = make_prekey(SigningKey(bytes([number]) * 32), serial, 0, SOURCE.randbytes)
+    secret, record = make_prekey(SigningKey(bytes([number]) * 32), b"bundle", serial, 0, SOURCE.randbytes)
     return secret, prekey_untrusted(record)
 
 
@@ -94,7 +95,7 @@ def test_the_number_of_recipients_shows_only_as_a_bucket(count: int, boxes: int)
     prekeys = [DEVICES[0][1]] * count
     source = random.Random(1)
     # Distinct tags need distinct X25519 keys; any 32 bytes are one.
-    prekeys = [Prekey(p.device, 0, 0, source.randbytes(32), p.mlkem, b"") for p in prekeys]
+    prekeys = [replace(p, x25519=source.randbytes(32)) for p in prekeys]
     package = make_package(prekeys, KEY, INCIDENT, source.randbytes, CheapSealer())
     assert len(codec.decode_trusted(package)[2]) == boxes
     assert len(package) <= PACKAGE_BYTES_MAX

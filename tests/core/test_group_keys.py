@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from group_record import A, B, C, D, Position, Record, lines
 
@@ -42,10 +43,10 @@ class RealRecord(Record):
         self.secrets: dict[DeviceId, PrekeySecret] = {}
         self.entries: list[Entry] = []
         for number, device in enumerate(devices, 1):
-            secret, record = make_prekey(SigningKey(bytes([number]) * 32), 1, 0, SOURCE.randbytes)
+            secret, record = make_prekey(SigningKey(bytes([number]) * 32), b"bundle", 1, 0, SOURCE.randbytes)
             prekey = prekey_untrusted(record)
             self.secrets[device] = secret
-            self.prekeys[device] = Prekey(device, 1, 0, prekey.x25519, prekey.mlkem, record)
+            self.prekeys[device] = replace(prekey, device=device)
 
     def start_epoch(
         self, author: DeviceId, parents: list[Position], acts: list[object], recipients: list[DeviceId]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from world import Host, World, full_mesh, make_identity
+from world import START_WALL_MS, Host, World, full_mesh, make_identity
 
-from meshnode.core import certificates, prekeys, wire
+from meshnode.core import prekeys, wire
 from meshnode.core.entry import LogKeys
 from meshnode.core.events import Change, ChangeKind, Channel, Received, Send
 from meshnode.core.holdings import READ_SLICE_ENTRIES
+from meshnode.core.identity import Identity
 from meshnode.core.ids import KeyId, LogId
-from meshnode.core.keys import PublicKey, SigningKey
+from meshnode.core.keys import SigningKey
 from meshnode.core.node import ADDRESSES_TAKEN_MAX
 from meshnode.core.replica import PACKAGES_OF_KEY_MAX
-from meshnode.core.roster import Roster
 from meshnode.core.wire import RUN_BYTES_MAX, RUN_ENTRIES_MAX
-from meshnode.errors import UntrustedInputError
 
 
 def answers(world: World, host: Host, message: wire.Message) -> list[wire.Message]:
@@ -111,8 +110,9 @@ def test_two_copies_of_a_device_outbid_each_other_at_most_once_an_hour(pair: tup
         known = be.node.rollcall.roster.get(identity.device)
         assert known is not None
         serial = known.prekey.serial + 1
-        _, record = prekeys.make_prekey(identity.device_key, serial, world.time_of(0).wall_ms, world.rng.randbytes)
-        answers(world, be, wire.RosterRecords(((identity.certificate.bundle, record),)))
+        bundle, now_ms = identity.certificate.bundle, world.time_of(0).wall_ms
+        _, record = prekeys.make_prekey(identity.device_key, bundle, serial, now_ms, world.rng.randbytes)
+        answers(world, be, wire.RosterRecords(((bundle, record),)))
 
     for _ in range(20):
         outbid()
@@ -123,35 +123,39 @@ def test_two_copies_of_a_device_outbid_each_other_at_most_once_an_hour(pair: tup
     assert len(be.node.rollcall.ring.secrets()) <= 4
 
 
-def test_a_device_stays_with_its_noc_although_another_noc_certifies_its_key() -> None:
-    victim = make_identity("BE", "1")
-    network = SigningKey(bytes([0]) * 32)
-    rogue_root = SigningKey(b"r" * 32)
-    start, end = victim.certificate.not_before_s, victim.certificate.not_after_s
-    noc_request = certificates.read_noc_request_untrusted(certificates.make_noc_request(rogue_root, "XX"))
-    noc_certificate = certificates.make_noc_certificate(network, noc_request, start, end)
-    request = certificates.read_device_request_untrusted(
-        certificates.make_device_request(victim.device_key, "XX", "evil")
-    )
-    device_certificate = certificates.make_device_certificate(
-        rogue_root,
-        PublicKey(network.public),
-        request,
-        relay=True,
-        not_before_s=start,
-        not_after_s=end,
-        serial=1,
-    )
-    bundle = certificates.make_bundle(noc_certificate, device_certificate)
-    roster = Roster(PublicKey(network.public))
-    _, first = prekeys.make_prekey(victim.device_key, 1, 0, bytes)
-    _, second = prekeys.make_prekey(victim.device_key, 2, 0, lambda length: b"\1" * length)
-    assert roster.accept_untrusted(victim.certificate.bundle, first) is not None
-    with pytest.raises(UntrustedInputError, match="prekey-other-noc"):
-        roster.accept_untrusted(bundle, second)
-    enrolled = roster.get(victim.device)
-    assert enrolled is not None
-    assert enrolled.certificate.noc == "BE"
+def test_twins_of_a_device_are_shown_at_every_node_until_the_device_has_ended_them() -> None:
+    world = World(7)
+    be, nl, de = full_mesh(world, "BE", "NL", "DE")
+    world.crash(de)
+    bundle = de.identity.certificate.bundle
+    for serial in (START_WALL_MS, START_WALL_MS + 1):
+        for _ in range(2):
+            _, record = prekeys.make_prekey(de.identity.device_key, bundle, serial, 0, world.rng.randbytes)
+            answers(world, be, wire.RosterRecords(((bundle, record),)))
+    world.run(30.0)
+    for host in (be, nl):
+        assert host.node.outbox.counts["device-twin"] == 1
+        assert host.node.degraded.keys() == {"device-twin"}
+        reason, action, _ = host.node.degraded["device-twin"]
+        who = f"DE/{de.identity.certificate.name} ({de.identity.device.hex()[:8]})"
+        assert reason == f"{who} signed two prekeys of one serial"
+        assert action.startswith("ask DE whether")
+    assert be.node.rollcall.roster.digest() == nl.node.rollcall.roster.digest()
+    fr = make_identity("FR", "1")
+    rivals = [prekeys.make_prekey(fr.device_key, fr.certificate.bundle, 1, 0, world.rng.randbytes)[1] for _ in "12"]
+    answers(world, be, wire.RosterRecords(tuple((fr.certificate.bundle, rival) for rival in rivals)))
+    assert be.node.degraded["device-twin"][0].endswith("; so did 1 other device(s)")
+    answers(world, be, wire.RosterRecords(((fr.certificate.bundle, _ended(fr, world)),)))
+    world.restart(de)
+    world.run(30.0)
+    for host in (be, nl, de):
+        assert host.node.degraded == {}
+        assert host.node.rollcall.roster.digest() == be.node.rollcall.roster.digest()
+    assert de.node.outbox.counts["restored-or-cloned"] >= 1
+
+
+def _ended(identity: Identity, world: World) -> bytes:
+    return prekeys.make_prekey(identity.device_key, identity.certificate.bundle, 2, 0, world.rng.randbytes)[1]
 
 
 def test_keys_of_a_log_are_in_no_repr() -> None:

@@ -232,7 +232,7 @@ def test_random_messages_of_a_hostile_peer_never_raise(mesh: Mesh) -> None:
         lambda: wire.Announce(((incident(), log(), number()),)),
         lambda: wire.Prune(incident(), log()),
         lambda: wire.Graft(incident(), log(), number()),
-        lambda: wire.Roster(((DeviceId(rng.randbytes(32)), number()),), True),
+        lambda: wire.Roster(((DeviceId(rng.randbytes(32)), number(), rng.randbytes(32)),), True),
         lambda: wire.RosterWant((mesh.be.identity.device, DeviceId(rng.randbytes(32)))),
         lambda: wire.RosterRecords(((rng.randbytes(50), rng.randbytes(50)),)),
         lambda: wire.Addresses(((DeviceId(rng.randbytes(32)), f"h{number()}:1"),)),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnode.core import codec
+from meshnode.core.certificates import bundle_hash
 from meshnode.core.keys import SigningKey
 from meshnode.core.prekeys import (
     CLOCK_STEP_MS_MAX,
@@ -16,9 +17,9 @@ from meshnode.core.prekeys import (
     PREKEY_RECORD_BYTES_MAX,
     PREKEY_TAG,
     SERIAL_MAX,
-    Prekey,
     PrekeyRing,
     PrekeySecret,
+    claimed_device_untrusted,
     make_prekey,
     prekey_untrusted,
 )
@@ -27,7 +28,8 @@ from meshnode.errors import UntrustedInputError
 NOW_MS = 1_790_000_000_000
 HOUR_MS = 3600 * 1000
 DEVICE = SigningKey(b"\x01" * 32)
-SECRET, RECORD = make_prekey(DEVICE, 7, NOW_MS, random.Random(1).randbytes)
+BUNDLE = b"a bundle"
+SECRET, RECORD = make_prekey(DEVICE, BUNDLE, 7, NOW_MS, random.Random(1).randbytes)
 
 
 def signed(payload: object, key: SigningKey = DEVICE) -> bytes:
@@ -52,10 +54,12 @@ def test_a_record_gives_back_what_its_device_signed():
     prekey = prekey_untrusted(RECORD)
     assert (prekey.device, prekey.serial, prekey.created_ms) == (DEVICE.device_id, 7, NOW_MS)
     assert (len(prekey.x25519), len(prekey.mlkem), prekey.record) == (32, 1184, RECORD)
+    assert prekey.bundle_hash == bundle_hash(BUNDLE)
+    assert claimed_device_untrusted(RECORD) == DEVICE.device_id
 
 
 def test_the_same_randomness_gives_the_same_record():
-    assert make_prekey(DEVICE, 7, NOW_MS, random.Random(1).randbytes) == (SECRET, RECORD)
+    assert make_prekey(DEVICE, BUNDLE, 7, NOW_MS, random.Random(1).randbytes) == (SECRET, RECORD)
 
 
 def test_private_bytes_are_in_no_repr():
@@ -67,8 +71,8 @@ def test_private_bytes_are_in_no_repr():
 
 
 def test_the_largest_record_is_within_the_limit_and_one_byte_more_than_the_limit_is_refused():
-    _, largest = make_prekey(DEVICE, SERIAL_MAX, 2**53 - 1, random.Random(1).randbytes)
-    assert len(largest) <= 1353 < PREKEY_RECORD_BYTES_MAX
+    _, largest = make_prekey(DEVICE, BUNDLE, SERIAL_MAX, 2**53 - 1, random.Random(1).randbytes)
+    assert len(largest) <= 1387 < PREKEY_RECORD_BYTES_MAX
     assert prekey_untrusted(largest).serial == SERIAL_MAX
     assert refusal(bytes(PREKEY_RECORD_BYTES_MAX + 1)) == "cbor-too-large"
 
@@ -98,17 +102,18 @@ def test_noise_is_refused_and_raises_nothing_else(data: bytes):
         (0, 2, "prekey-version"),
         (0, "1", "prekey-malformed"),
         (1, b"short", "prekey-malformed"),
-        (2, -1, "prekey-malformed"),
-        (2, SERIAL_MAX + 1, "prekey-malformed"),
-        (2, True, "prekey-malformed"),
-        (3, 2**53, "prekey-malformed"),
-        (4, bytes(31), "prekey-malformed"),
-        (5, bytes(1183), "prekey-malformed"),
-        (4, bytes(32), "prekey-weak"),
-        (4, b"\x01" + bytes(31), "prekey-weak"),
-        (4, (2**255 - 19).to_bytes(32, "little"), "prekey-weak"),
-        (4, bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"), "prekey-weak"),
-        (5, b"\xff" * 1184, "prekey-weak"),
+        (2, bytes(31), "prekey-malformed"),
+        (3, -1, "prekey-malformed"),
+        (3, SERIAL_MAX + 1, "prekey-malformed"),
+        (3, True, "prekey-malformed"),
+        (4, 2**53, "prekey-malformed"),
+        (5, bytes(31), "prekey-malformed"),
+        (6, bytes(1183), "prekey-malformed"),
+        (5, bytes(32), "prekey-weak"),
+        (5, b"\x01" + bytes(31), "prekey-weak"),
+        (5, (2**255 - 19).to_bytes(32, "little"), "prekey-weak"),
+        (5, bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"), "prekey-weak"),
+        (6, b"\xff" * 1184, "prekey-weak"),
     ],
 )
 def test_a_signed_record_with_a_wrong_field_is_refused(index: int, value: object, code: str):
@@ -117,7 +122,7 @@ def test_a_signed_record_with_a_wrong_field_is_refused(index: int, value: object
     assert refusal(signed(payload)) == code
 
 
-@pytest.mark.parametrize("payload", [[], {}, 1, [1], [1, 2, 3, 4, 5, 6, 7]])
+@pytest.mark.parametrize("payload", [[], {}, 1, [1], [1, 2, 3, 4, 5, 6, 7, 8]])
 def test_a_signed_record_of_another_shape_is_refused(payload: object):
     assert refusal(signed(payload)) == "prekey-malformed"
 
@@ -139,16 +144,6 @@ def test_a_valid_signature_over_a_non_canonical_encoding_is_refused():
     payload = codec.encode(fields())
     padded = bytes([payload[0]]) + b"\x18\x01" + payload[2:]  # the version 1 in two bytes
     assert refusal(codec.encode([padded, DEVICE.sign(PREKEY_TAG, padded)])) == "cbor-not-canonical"
-
-
-def test_the_later_serial_wins_and_of_one_serial_the_same_record_everywhere():
-    first = prekey_untrusted(RECORD)
-    later = prekey_untrusted(make_prekey(DEVICE, 8, 0, random.Random(2).randbytes)[1])
-    twin = prekey_untrusted(make_prekey(DEVICE, 7, NOW_MS, random.Random(3).randbytes)[1])
-    assert later.supersedes(first)
-    assert not first.supersedes(later)
-    assert first.supersedes(twin) != twin.supersedes(first)
-    assert not first.supersedes(first)
 
 
 # --- the ring ---------------------------------------------------------------------------------------------------
@@ -228,20 +223,29 @@ def test_serials_go_on_upwards_when_the_clock_goes_back():
         ring.add(secret(NOW_MS // 1000), NOW_MS)
 
 
-def test_a_restored_node_that_meets_its_own_later_prekey_makes_one_above_it_at_once():
+@pytest.mark.parametrize("serial", [NOW_MS, 1], ids=["later", "the-same"])
+def test_a_node_that_meets_a_prekey_of_its_own_that_it_did_not_make_makes_one_above_it_at_once(serial: int):
     ring = ring_of(0)
     assert not ring.rotate_due(NOW_MS)
-    _, record = make_prekey(DEVICE, NOW_MS, NOW_MS, random.Random(5).randbytes)
-    ring.on_own_record(prekey_untrusted(record))
+    assert not ring.is_outdated
+    ring.rise_above(serial)
     assert ring.rotate_due(NOW_MS)
-    assert ring.next_serial(NOW_MS) == NOW_MS + 1
-    ring.add(secret(ring.next_serial(NOW_MS)), NOW_MS)
+    assert ring.is_outdated
+    made = ring.next_serial(NOW_MS)
+    assert made == max(serial + 1, NOW_MS // 1000)
+    ring.add(secret(made), NOW_MS)
     assert not ring.rotate_due(NOW_MS)
+
+
+def test_an_older_prekey_of_its_own_does_not_matter():
+    ring = ring_of(0, 24)
+    ring.rise_above(1)
+    assert not ring.rotate_due(NOW_MS + DAY_MS)
 
 
 def test_serials_and_with_them_rotation_end_at_their_limit_and_nothing_breaks():
     ring = ring_of(0)
-    ring.on_own_record(Prekey(DEVICE.device_id, SERIAL_MAX, 0, b"", b"", b""))
+    ring.rise_above(SERIAL_MAX)
     assert ring.rotate_due(NOW_MS)
     assert ring.next_serial(NOW_MS) == SERIAL_MAX
     ring.add(secret(SERIAL_MAX), NOW_MS)

@@ -63,8 +63,8 @@ class Desk:
 
 def meet(one: Desk, other: Desk, now: float = 0.0) -> None:
     """Two desks whose digests differ talk until they have nothing to say. Link 1 at both ends."""
-    one.rollcall.send_serials(1)
-    other.rollcall.send_serials(1)
+    one.rollcall.send_rows(1)
+    other.rollcall.send_rows(1)
     waiting = [(other, message) for _, message in one.said()] + [(one, message) for _, message in other.said()]
     while waiting:
         desk, message = waiting.pop(0)
@@ -77,6 +77,13 @@ def meet(one: Desk, other: Desk, now: float = 0.0) -> None:
                 desk.rollcall.on_records(1, message, [1], at(now))
         other_end = other if desk is one else one
         waiting += [(other_end, said) for link, said in desk.said() if link == 1]
+
+
+def signed(identity: Identity, serial: int, seed: int = 1, bundle: bytes | None = None) -> tuple[bytes, bytes]:
+    """(bundle, record) of a prekey that the device's key signed somewhere else."""
+    bundle = bundle or identity.certificate.bundle
+    _, record = prekeys.make_prekey(identity.device_key, bundle, serial, START_WALL_MS, random.Random(seed).randbytes)
+    return bundle, record
 
 
 def started(identity: Identity, now: float = 0.0) -> Desk:
@@ -116,9 +123,9 @@ def test_long_rosters_take_several_messages(monkeypatch: pytest.MonkeyPatch) -> 
     one, other = started(BE), started(NL)
     for desk in (started(DE), started(make_identity("FR", "1")), started(make_identity("AT", "1"))):
         meet(other, desk)
-    other.rollcall.send_serials(1)
+    other.rollcall.send_rows(1)
     parts = [message for _, message in other.said() if isinstance(message, wire.Roster)]
-    assert [(len(part.serials), part.last) for part in parts] == [(2, False), (2, True)]
+    assert [(len(part.rows), part.last) for part in parts] == [(2, False), (2, True)]
     for part in parts:
         one.rollcall.on_roster(1, part)
     assert [len(want.devices) for _, want in one.said() if isinstance(want, wire.RosterWant)] == [2, 2]
@@ -128,7 +135,7 @@ def test_long_rosters_take_several_messages(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_empty_roster_says_so_and_who_is_unknown_is_not_answered_for() -> None:
     desk = Desk(BE)
-    desk.rollcall.send_serials(1)
+    desk.rollcall.send_rows(1)
     assert desk.said() == [(1, wire.Roster((), True))]
     desk.rollcall.on_roster_want(1, wire.RosterWant((NL.device,)))
     assert desk.said() == []
@@ -221,7 +228,7 @@ def test_a_node_restored_from_a_backup_notices_at_peers_and_makes_a_prekey_above
     restored = Desk(BE, backup)
     assert restored.serial() < known
     meet(restored, peer, now=3 * DAY_S)
-    restored.rollcall.send_serials(1)
+    restored.rollcall.send_rows(1)
     assert restored.outbox.counts == {"restored-or-cloned": 1}
     assert restored.serial() > known
     assert peer.serial(BE) == restored.serial()
@@ -232,9 +239,8 @@ def test_a_node_restored_from_a_backup_notices_at_peers_and_makes_a_prekey_above
 
 def test_a_thief_of_the_device_key_who_took_the_last_serial_does_not_stop_the_node() -> None:
     desk, thief = started(BE), Desk(BE)
-    later_ms = START_WALL_MS + 1_000_000  # so its bytes are the greater of two records of one serial
-    _, record = prekeys.make_prekey(BE.device_key, prekeys.SERIAL_MAX, later_ms, random.Random(1).randbytes)
-    desk.rollcall.on_records(1, wire.RosterRecords(((BE.certificate.bundle, record),)), [1], at(10))
+    stolen = signed(BE, prekeys.SERIAL_MAX)
+    desk.rollcall.on_records(1, wire.RosterRecords((stolen,)), [1], at(10))
     assert desk.outbox.counts["restored-or-cloned"] == 1
     current = desk.rollcall.ring.current
     assert current is not None
@@ -243,10 +249,130 @@ def test_a_thief_of_the_device_key_who_took_the_last_serial_does_not_stop_the_no
     assert desk.serial() == prekeys.SERIAL_MAX
 
 
+def test_a_thief_who_took_the_last_serial_twice_has_won_the_roster_and_the_node_goes_on() -> None:
+    """Nothing is above the last serial, and two records with lower hashes leave no room: the key must be replaced."""
+    desk = started(BE)
+    stolen = [signed(BE, prekeys.SERIAL_MAX, seed) for seed in range(40)]
+    desk.rollcall.on_records(1, wire.RosterRecords((signed(BE, desk.serial() + 1),)), [], at(10))
+    desk.rollcall.on_records(1, wire.RosterRecords(tuple(stolen)), [], at(20))
+    assert list(desk.rollcall.twins) == [BE.device]
+    desk.tick(2 * HOUR_S)
+    assert {(held.bundle, held.record) for held in desk.rollcall.roster.records(BE.device)} <= set(stolen)
+    current = desk.rollcall.ring.current
+    assert current is not None
+    assert current.serial == prekeys.SERIAL_MAX
+    assert desk.outbox.counts.keys() == {"restored-or-cloned"}
+
+
 def test_a_stored_record_that_does_not_verify_is_reported_and_left_out() -> None:
     desk = started(BE)
-    desk.store.stage(CommitBatch(puts=((ROSTER_NAMESPACE, NL.device, codec.encode([b"bundle", b"record"])),)))
+    desk.store.stage(CommitBatch(puts=((ROSTER_NAMESPACE, NL.device, codec.encode([[b"bundle", b"record"]])),)))
     again = Desk(BE, desk.store)
     again.said()
     assert again.reports == ["cbor-truncated"]
     assert len(again.rollcall.roster) == 1
+
+
+def test_a_prekey_of_the_same_serial_that_this_node_did_not_make_is_outbid_too() -> None:
+    desk, peer = started(BE), started(NL)
+    meet(desk, peer)
+    before = desk.serial()
+    twin = signed(BE, before)
+    peer.rollcall.on_records(2, wire.RosterRecords((twin,)), [], at(0))
+    peer.said()
+    assert peer.outbox.counts == {"device-twin": 1}
+    meet(desk, peer, now=1)
+    assert desk.outbox.counts == {"restored-or-cloned": 1}
+    assert desk.serial() == peer.serial(BE) == before + 1
+    assert (desk.rollcall.twins, peer.rollcall.twins) == ({}, {})
+    assert desk.rollcall.roster.digest() == peer.rollcall.roster.digest()
+
+
+def test_the_rivalry_with_a_live_copy_is_bounded_to_one_prekey_an_hour() -> None:
+    desk = started(BE)
+    made = len(desk.rollcall.ring.secrets())
+    for second in range(50):
+        rival = signed(BE, desk.serial() + 1, seed=second)
+        desk.rollcall.on_records(1, wire.RosterRecords((rival,)), [1], at(10 + second))
+    assert len(desk.rollcall.ring.secrets()) == made + 1
+    for minute in range(10, 80, 10):
+        desk.tick(minute * 60.0)
+    assert len(desk.rollcall.ring.secrets()) == made + 2
+    assert desk.rollcall.twins == {}
+
+
+def test_a_certificate_that_was_renewed_is_published_at_the_next_start() -> None:
+    desk = started(BE)
+    before = desk.serial()
+    renewed = make_identity("BE", "1", relay=False)
+    assert renewed.device == BE.device
+    again = Desk(renewed, desk.store, now=1)
+    again.tick(1)
+    enrolled = again.rollcall.roster.get(BE.device)
+    assert enrolled is not None
+    assert (enrolled.bundle, enrolled.prekey.serial) == (renewed.certificate.bundle, before + 1)
+    once_more = Desk(renewed, desk.store, now=2)
+    assert once_more.tick(2) == []
+    assert once_more.serial() == before + 1
+
+
+@pytest.mark.parametrize("lost", [RING_NAMESPACE, ROSTER_NAMESPACE])
+def test_a_ring_or_a_roster_that_was_lost_leads_to_a_prekey_above_what_is_left(lost: str) -> None:
+    desk = started(BE)
+    before = desk.serial()
+    desk.store._values[lost].clear()
+    again = Desk(BE, desk.store)
+    again.tick(0)
+    assert again.serial() == before + 1
+    assert again.outbox.counts == {}
+
+
+# --- twins of other devices -----------------------------------------------------------------------------------------
+
+
+def test_twins_spread_so_that_every_node_holds_and_shows_both_until_the_device_ends_them() -> None:
+    one, two, three = (started(identity) for identity in (NL, DE, make_identity("FR", "1")))
+    first, second = signed(BE, 7, seed=1), signed(BE, 7, seed=2)
+    one.rollcall.on_records(9, wire.RosterRecords((first,)), [], at(0))
+    two.rollcall.on_records(9, wire.RosterRecords((second,)), [], at(0))
+    for pair in ((one, two), (two, three)):
+        meet(*pair, now=5)
+    for desk in (one, two, three):
+        assert desk.outbox.counts == {"device-twin": 1}
+        assert desk.rollcall.twins == {BE.device: at(5).wall_ms}
+        assert {held.record for held in desk.rollcall.roster.records(BE.device)} == {first[1], second[1]}
+    meet(one, two, now=6)
+    assert one.outbox.counts == {"device-twin": 1}
+    again = Desk(NL, one.store, now=7)
+    assert again.rollcall.twins == {BE.device: at(7).wall_ms}
+    assert again.outbox.counts == {"device-twin": 1}
+    again.rollcall.on_records(9, wire.RosterRecords((signed(BE, 8),)), [], at(8))
+    assert again.rollcall.twins == {}
+
+
+def test_of_a_device_that_makes_twins_for_ever_is_told_once_an_hour() -> None:
+    desk = started(NL)
+    for serial in range(1, 40):
+        pair = (signed(BE, serial, seed=1), signed(BE, serial, seed=2))
+        desk.rollcall.on_records(1, wire.RosterRecords(pair), [], at(serial))
+    assert desk.outbox.counts == {"device-twin": 1}
+    pair = (signed(BE, 41, seed=1), signed(BE, 41, seed=2))
+    desk.rollcall.on_records(1, wire.RosterRecords(pair), [], at(HOUR_S + 2))
+    assert desk.outbox.counts == {"device-twin": 2}
+
+
+def test_twins_that_are_wanted_take_as_many_messages_as_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "ROSTER_RECORDS_MAX", 2)
+    desk = started(NL)
+    desk.rollcall.on_records(1, wire.RosterRecords((signed(BE, 7, 1), signed(BE, 7, 2))), [], at(0))
+    desk.said()
+    desk.rollcall.on_roster_want(1, wire.RosterWant((BE.device, NL.device)))
+    assert [len(message.records) for _, message in desk.said() if isinstance(message, wire.RosterRecords)] == [2, 1]
+
+
+def test_a_device_shown_under_another_noc_costs_the_peer_its_link() -> None:
+    desk, other = started(DE), started(BE)
+    enrolled = other.rollcall.roster.get(BE.device)
+    assert enrolled is not None
+    with refused("prekey-other-certificate"):
+        desk.rollcall.on_records(1, wire.RosterRecords(((NL.certificate.bundle, enrolled.record),)), [1], at(0))

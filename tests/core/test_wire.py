@@ -52,7 +52,7 @@ messages = st.one_of(
     st.builds(wire.Announce, rows(incident, log, position, least=1)),
     st.builds(wire.Prune, incident, log),
     st.builds(wire.Graft, incident, log, height),
-    st.builds(wire.Roster, rows(device, st.integers(0, SERIAL_MAX)), st.booleans()),
+    st.builds(wire.Roster, rows(device, st.integers(0, SERIAL_MAX), digest), st.booleans()),
     st.builds(wire.RosterWant, st.lists(device, min_size=1, max_size=4).map(tuple)),
     st.builds(wire.RosterRecords, rows(small, small, least=1)),
     st.builds(wire.Addresses, rows(device, address)),
@@ -72,7 +72,7 @@ EXAMPLES: list[wire.Message] = [
     wire.Announce(((INCIDENT, ONE.id, 3),)),
     wire.Prune(INCIDENT, ONE.id),
     wire.Graft(INCIDENT, ONE.id, 0),
-    wire.Roster(((DeviceId(bytes(32)), 7),), True),
+    wire.Roster(((DeviceId(bytes(32)), 7, bytes(32)),), True),
     wire.RosterWant((DeviceId(bytes(32)),)),
     wire.RosterRecords(((b"bundle", b"record"),)),
     wire.Addresses(((DeviceId(bytes(32)), "be.example:4433"),)),
@@ -201,7 +201,7 @@ def test_lists_hold_so_many_rows_and_no_more() -> None:
     for number, row, limit, rest in (
         (2, [bytes(16), bytes(32)], LIST_MAX, [True]),
         (7, [bytes(16), bytes(32), 1], LIST_MAX, []),
-        (10, [bytes(32), 1], LIST_MAX, [True]),
+        (10, [bytes(32), 1, bytes(32)], LIST_MAX, [True]),
         (13, [bytes(32), "a:1"], LIST_MAX, []),
         (12, [b"", b""], ROSTER_RECORDS_MAX, []),
     ):
@@ -217,10 +217,10 @@ def test_lists_hold_so_many_rows_and_no_more() -> None:
 
 
 def test_the_serial_of_every_prekey_that_verifies_can_be_told_to_peers() -> None:
-    message = wire.Roster(((DeviceId(bytes(32)), SERIAL_MAX),), True)
+    message = wire.Roster(((DeviceId(bytes(32)), SERIAL_MAX, bytes(32)),), True)
     assert wire.decode_untrusted(wire.encode(message)) == message
     with refused("message-malformed"):
-        decode([10, [[bytes(32), SERIAL_MAX + 1]], True])
+        decode([10, [[bytes(32), SERIAL_MAX + 1, bytes(32)]], True])
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ class Stage:
             wire.Announce(((self.incident, head.log, head.height),)),
             wire.Prune(self.incident, head.log),
             wire.Graft(self.incident, head.log, 0),
-            wire.Roster(((self.be.identity.device, 7),), True),
+            wire.Roster(((self.be.identity.device, 7, bytes(32)),), True),
             wire.RosterWant((self.be.identity.device,)),
             wire.PackagesWant(self.incident),
             wire.Packages(self.incident, tuple(self.be.loop.node.incidents.packages(self.incident))),

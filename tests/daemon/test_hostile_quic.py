@@ -91,7 +91,7 @@ def samples() -> list[bytes]:
             wire.Want(incident, log, 1, 9),
             wire.Run(incident, log, 1, bytes(32), (bytes(32),), ((0, bytes(100), None),), bytes(64)),
             wire.Announce(((incident, log, 7),)),
-            wire.Roster(((DeviceId(bytes(32)), 7),), True),
+            wire.Roster(((DeviceId(bytes(32)), 7, bytes(32)),), True),
             wire.RosterRecords(((bytes(100), bytes(100)),)),
             wire.Packages(incident, ((bytes(32), bytes(200)),)),
         )

@@ -69,7 +69,9 @@ def device_certificate(
 def device(noc: str, name: str, relay: bool = True) -> Device:
     bundle = certificates.make_bundle(noc_certificate(noc), device_certificate(noc, name, relay=relay))
     device_key = key(f"device {name}")
-    private, record = prekeys.make_prekey(device_key, NOW_S, NOW_MS, lambda size: secret(f"prekey {name}", size))
+    private, record = prekeys.make_prekey(
+        device_key, bundle, NOW_S, NOW_MS, lambda size: secret(f"prekey {name}", size)
+    )
     return Device(noc, name, device_key, bundle, private, prekey_untrusted(record))
 
 

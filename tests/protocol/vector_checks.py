@@ -25,6 +25,7 @@ from meshnode.core.keys import PublicKey, SigningKey
 from meshnode.core.log import LogHead
 from meshnode.core.operations import Unknown, encode_operation, operation_untrusted
 from meshnode.core.prekeys import PrekeySecret
+from meshnode.core.roster import Roster
 from meshnode.core.views import ObjectView
 from meshnode.errors import UntrustedInputError
 from meshnode.transport.framing import FrameReader
@@ -138,11 +139,21 @@ def _prekey(given: Facts) -> Facts:
     prekey = prekeys.prekey_untrusted(raw(given["record"]))
     return {
         "device": prekey.device.hex(),
+        "bundle_hash": prekey.bundle_hash.hex(),
         "serial": to_json(prekey.serial),
         "created_ms": prekey.created_ms,
         "x25519": prekey.x25519.hex(),
         "mlkem_sha256": hashlib.sha256(prekey.mlkem).hexdigest(),
     }
+
+
+def _enrolment(given: Facts) -> Facts:
+    roster = Roster(PublicKey(raw(given["network"])))
+    for bundle, record in given["pairs"]:
+        roster.accept_untrusted(raw(bundle), raw(record))
+    held = [one for device, _ in roster.serials() for one in roster.records(device)]
+    rows = [[one.prekey.device.hex(), one.certificate.noc, to_json(one.prekey.serial), one.hash.hex()] for one in held]
+    return {"rows": rows}
 
 
 def _prekey_halves(given: Facts) -> Facts:
@@ -297,7 +308,8 @@ def _heads(given: Facts) -> Facts:
 
 
 def _roster(given: Facts) -> Facts:
-    return {"digest": keys.digest("mn-roster", codec.encode([[raw(d), s] for d, s in given["serials"]])).hex()}
+    rows = [[raw(device), serial, raw(hashed)] for device, serial, hashed in given["rows"]]
+    return {"digest": keys.digest("mn-roster", codec.encode(rows)).hex()}
 
 
 # --- groups, documents, order -----------------------------------------------------------------------------------
@@ -319,17 +331,16 @@ def _order(given: Facts) -> Facts:
 
 
 def _group(given: Facts) -> Facts:
-    graph, _ = _graph(given)
-    group = Group(IncidentId(raw(given["incident"])), graph)
+    group = Group(IncidentId(raw(given["incident"])))
     verdicts = []
     for row in given["entries"]:
         body = None
         if row["epoch"] is not None:
             body = epochs.epoch_body_untrusted(codec.decode_untrusted(raw(row["epoch"]), entry.CONTENT_BYTES_MAX))
         acts = codec.decode_untrusted(raw(row["acts"]), entry.CONTENT_BYTES_MAX)
-        judged = group.merge(
-            (LogId(raw(row["log"])), row["seq"]), DeviceId(raw(row["author"])), acts, body, KeyId(raw(row["key_id"]))
-        )
+        parents = [(LogId(raw(log)), seq) for log, seq in row["parents"]]
+        position = (LogId(raw(row["log"])), row["seq"])
+        judged = group.merge(position, parents, DeviceId(raw(row["author"])), acts, body, KeyId(raw(row["key_id"])))
         verdicts.append([verdict.code for verdict in judged])
     write_key = group.write_key()
     members = [[member.device.hex(), member.noc, member.role.name.lower()] for member in group.members()]
@@ -389,6 +400,7 @@ CHECKS: dict[str, Callable[[Facts], Facts]] = {
     "device-request": _device_request,
     "hello": _hello,
     "prekey": _prekey,
+    "enrolment": _enrolment,
     "prekey-halves": _prekey_halves,
     "box-tag": _box_tag,
     "package": _package,

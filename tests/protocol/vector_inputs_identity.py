@@ -9,9 +9,11 @@ from vector_cast import (
     BE,
     NETWORK,
     NL,
+    NOW_MS,
     NOW_S,
     OTHER_NETWORK_ROOT,
     YEAR_S,
+    Device,
     device_certificate,
     key,
     noc_certificate,
@@ -45,6 +47,7 @@ def add(book: Book) -> None:
     _requests(book)
     _hellos(book)
     _prekeys(book)
+    _enrolment(book)
 
 
 def _bundles(book: Book) -> None:
@@ -213,17 +216,46 @@ def _prekeys(book: Book) -> None:
         return signed(BE.key, "prekey", changed(fields, index, value))
 
     book.takes("prekey", "valid", "signed by its device", rule, record=good.hex())
-    book.takes("prekey", "largest-serial", "2**63 - 1", rule, record=resigned(2, prekeys.SERIAL_MAX).hex())
-    refuses("prekey-malformed", "serial-too-large", "2**63", resigned(2, prekeys.SERIAL_MAX + 1))
-    refuses("prekey-malformed", "serial-negative", "-1", resigned(2, -1))
-    refuses("prekey-malformed", "short-x25519", "31 bytes", resigned(4, bytes(31)))
+    book.takes("prekey", "largest-serial", "2**63 - 1", rule, record=resigned(3, prekeys.SERIAL_MAX).hex())
+    refuses("prekey-malformed", "serial-too-large", "2**63", resigned(3, prekeys.SERIAL_MAX + 1))
+    refuses("prekey-malformed", "serial-negative", "-1", resigned(3, -1))
+    refuses("prekey-malformed", "short-bundle-hash", "31 bytes", resigned(2, bytes(31)))
+    refuses("prekey-malformed", "short-x25519", "31 bytes", resigned(5, bytes(31)))
     refuses("prekey-malformed", "extra-field", "a record of format 1 is closed", signed(BE.key, "prekey", [*fields, 0]))
     refuses("prekey-version", "version-2", "a later format", resigned(0, 2))
-    refuses("prekey-weak", "x25519-small-order", "a point of small order", resigned(4, bytes(32)), matches=True)
-    refuses("prekey-weak", "mlkem-out-of-range", "coefficients of 4095", resigned(5, b"\xff" * 1184), matches=True)
+    refuses("prekey-weak", "x25519-small-order", "a point of small order", resigned(5, bytes(32)), matches=True)
+    refuses("prekey-weak", "mlkem-out-of-range", "coefficients of 4095", resigned(6, b"\xff" * 1184), matches=True)
     other = signed(NL.key, "prekey", fields)
     refuses("bad-signature", "other-signer", "not signed by the device it names", other, matches=True)
     refuses("cbor-too-large", "too-large", "2049 bytes", bytes(2049))
     book.takes(
         "prekey-halves", "from-private", "X25519 scalar, then ML-KEM-768 seed (d, z)", private=BE.private.private.hex()
     )
+
+
+def _enrolment(book: Book) -> None:
+    def takes(name: str, about: str, *pairs: tuple[bytes, bytes]) -> None:
+        listed = [[bundle.hex(), record.hex()] for bundle, record in pairs]
+        book.takes("enrolment", name, about, pairs=listed, network=NETWORK.hex())
+
+    def refuses(code: str, name: str, about: str, bundle: bytes, record: bytes) -> None:
+        book.refuses("enrolment", code, name, about, pairs=[[bundle.hex(), record.hex()]], network=NETWORK.hex())
+
+    def again(who: Device, serial: int, name: str, bundle: bytes | None = None) -> tuple[bytes, bytes]:
+        bundle = bundle or who.bundle
+        _, record = prekeys.make_prekey(who.key, bundle, serial, NOW_MS, lambda size: secret(f"prekey {name}", size))
+        return bundle, record
+
+    claimed = make_bundle(noc_certificate("NL"), device_certificate("NL", BE.name))
+    first, second, third = (again(BE, 7, f"twin {number}") for number in range(3))
+    newer = again(BE, 8, "newer")
+    takes("two-devices", "each as it was published", (BE.bundle, BE.prekey.record), (NL.bundle, NL.prekey.record))
+    takes("newer", "the higher serial counts", first, newer)
+    takes("older", "whatever comes last", newer, first)
+    takes("twins", "of one serial two are kept, the lowest hashes", first, second, third)
+    takes("twins-other-order", "the same roster", third, second, first)
+    takes("twins-ended", "a higher serial ends them", first, second, newer)
+    takes("moved", "a device says itself that it went to another NOC", first, again(BE, 8, "moved", claimed))
+    about = "a valid certificate, of another NOC's root, that the device did not publish its prekey with"
+    refuses("prekey-other-certificate", "claimed", about, claimed, BE.prekey.record)
+    refuses("prekey-wrong-device", "other-device", "published with NL's", *again(BE, 7, "other device", NL.bundle))

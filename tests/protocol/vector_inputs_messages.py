@@ -39,8 +39,8 @@ def _messages(book: Book) -> None:
     takes("announce", "lazy push", [7, [[INC, L, 97]]])
     takes("prune", "announce this log, do not push it", [8, INC, L])
     takes("graft", "push it again, from behind 41", [9, INC, L, 41])
-    takes("roster", "serials", [10, [[bytes(BE.id), 1_790_000_000]], True])
-    takes("roster-serial", "the largest serial of a prekey", [10, [[bytes(BE.id), 2**63 - 1]], True], "roster")
+    takes("roster", "serials and hashes of records", [10, [[bytes(BE.id), 1_790_000_000, H]], True])
+    takes("roster-serial", "the largest serial of a prekey", [10, [[bytes(BE.id), 2**63 - 1, H]], True], "roster")
     takes("roster-want", "records wanted", [11, [bytes(BE.id)]])
     takes("roster-records", "bundle and record as they were signed", [12, [[BE.bundle, BE.prekey.record]]])
     takes(
@@ -184,6 +184,10 @@ def _digests(book: Book) -> None:
         "rows ascend, whatever the order here",
         incidents=[[INC.hex(), two], [other.hex(), one]],
     )
-    serials = sorted([BE.id.hex(), NL.id.hex()])
-    book.takes("roster", "empty", "an empty list", serials=[])
-    book.takes("roster", "two-devices", "ascending by device", serials=[[serials[0], 7], [serials[1], 1_790_000_000]])
+    low, high = sorted([BE.id.hex(), NL.id.hex()])
+    hashes = sorted([H.hex(), bytes(HASH_2).hex()])
+    book.takes("roster", "empty", "an empty list", rows=[])
+    rows = [[low, 7, H.hex()], [high, 1_790_000_000, bytes(HASH_2).hex()]]
+    book.takes("roster", "two-devices", "ascending by device", rows=rows)
+    rows = [[low, 7, hashes[0]], [low, 7, hashes[1]]]
+    book.takes("roster", "twins", "two records of one serial, ascending by hash", rows=rows)
