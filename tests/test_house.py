@@ -56,7 +56,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 CORE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("ids", "codec", "names", "geometry", "views", "budget"),
     ("keys", "log", "events", "facts", "operations", "causal", "ahead", "retention"),
-    ("certificates", "entry", "prekeys", "vault", "epochs", "hello", "identity", "roster", "wire", "acts", "groups"),
+    ("certificates", "entry", "prekeys", "vault", "epochs", "hello", "identity", "roster", "wire", "acts"),
+    ("pasts", "lineage", "groups"),
     ("crdt", "snapshot", "field_types", "schema_fields", "schema", "planning", "incident", "attachments"),
     ("replica", "holdings", "outbox", "archive", "incidents"),
     ("sync", "gossip", "peers", "picture", "rollcall", "custody", "refusals"),
@@ -95,6 +96,7 @@ CORE_STDLIB = frozenset(
         *("array", "bisect", "difflib", "hashlib", "heapq", "math", "re", "struct"),
         "random",  # only as the type random.Random: the caller brings the generator
         "sys",  # only sys.intern
+        "zlib",  # masks that are kept packed
         "datetime",  # only datetime.fromisoformat: the form of a text, never the time
     )
 )

@@ -4,11 +4,14 @@ Acts travel inside entries as plain arrays:
 
     [1, nonce (16), [[device, noc, role], ...]]   create: the incident's handle is the hash of author and nonce
     [2, [[device, noc, role], ...]]               add, or raise in role
+    [3, [key id, ...]]                            ask: these keys of others' entries cannot be opened here
 
 An act is valid if its signer held the right in the act's own causal past (M1). Creating needs the handle to be the
 author's own, the author first and manager; adding needs a manager. A valid act becomes one **grant** per line; all
 grants of a device come to its **standing**: the highest role, and the most senior grant (depth of the adding chain, 0
 in the creating entry; then order in the creating entry; then position). Any order of folding gives the same.
+
+Asking changes no standing. Every member may; holders of the keys answer by sealing a key again (core/reseal.py).
 
 An act with a code or a role of a newer version is void here and harms nothing; a form of a known act that a later
 version wants must therefore get a new code.
@@ -16,12 +19,20 @@ version wants must therefore get a new code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 from meshnode.core.epochs import RECIPIENTS_MAX
-from meshnode.core.ids import DEVICE_ID_BYTES, INCIDENT_ID_BYTES, DeviceId, IncidentId, LogId
+from meshnode.core.ids import (
+    DEVICE_ID_BYTES,
+    INCIDENT_ID_BYTES,
+    KEY_ID_BYTES,
+    DeviceId,
+    IncidentId,
+    KeyId,
+    LogId,
+)
 from meshnode.core.keys import digest
 
 MEMBERS_MAX = RECIPIENTS_MAX
@@ -32,7 +43,10 @@ NOC_BYTES_MAX = 32
 certificates have at most 8; the rest is room for another scheme."""
 
 
-_CREATE, _ADD = 1, 2
+ASKED_KEYS_MAX = 16
+"""Key ids in one ask. Who gets any newer key reads back from it; more wait for the next ask."""
+
+_CREATE, _ADD, _ASK = 1, 2, 3
 
 
 class Role(IntEnum):
@@ -56,6 +70,11 @@ def create_act(nonce: bytes, members: Sequence[tuple[DeviceId, str, Role]]) -> l
 def add_act(members: Sequence[tuple[DeviceId, str, Role]]) -> list[Any]:
     """The act of adding devices, or of raising their role."""
     return [_ADD, [[device, noc, int(role)] for device, noc, role in members]]
+
+
+def ask_act(keys: Iterable[KeyId]) -> list[Any]:
+    """The act of asking for at most ASKED_KEYS_MAX keys."""
+    return [_ASK, sorted(keys)]
 
 
 class Grant(NamedTuple):
@@ -92,10 +111,12 @@ def fold(standings: Standings, grant: Grant) -> None:
 
 def judge_act(
     act: Any, author: DeviceId, incident: IncidentId, position: tuple[LogId, int], standings: Standings
-) -> tuple[Grant, ...] | str:
-    """The grants of a valid act, or the code of what makes it void."""
-    if not isinstance(act, list) or not act or type(act[0]) is not int or act[0] not in (_CREATE, _ADD):
+) -> tuple[Grant, ...] | frozenset[KeyId] | str:
+    """The grants of a valid act, or the keys it asks for, or the code of what makes it void."""
+    if not isinstance(act, list) or not act or type(act[0]) is not int or act[0] not in (_CREATE, _ADD, _ASK):
         return "act-unknown"
+    if act[0] == _ASK:
+        return _judge_ask(act, author, standings)
     creates = act[0] == _CREATE
     if len(act) != (3 if creates else 2):
         return "act-malformed"
@@ -119,6 +140,14 @@ def judge_act(
         Grant(depth, order if creates else 0, *position, device, noc, role, author)
         for order, (device, noc, role) in enumerate(rows)
     )
+
+
+def _judge_ask(act: list[Any], author: DeviceId, standings: Standings) -> frozenset[KeyId] | str:
+    if len(act) != 2 or not isinstance(act[1], list) or not 1 <= len(act[1]) <= ASKED_KEYS_MAX:
+        return "act-malformed"
+    if not all(isinstance(key_id, bytes) and len(key_id) == KEY_ID_BYTES for key_id in act[1]):
+        return "act-malformed"
+    return frozenset(map(KeyId, act[1])) if author in standings else "act-not-entitled"
 
 
 def _create_fault(act: list[Any], author: DeviceId, incident: IncidentId, standings: Standings) -> str:

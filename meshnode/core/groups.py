@@ -11,7 +11,8 @@
 
 * E1: valid if its recipients equal the member devices in its causal past, its own entry's acts included, and its
   author may write there.
-* E8: a key id that an epoch in its past already has makes it invalid.
+* E8: a key id that an epoch in its past already has starts nothing. Sealed to members, such an entry is a **re-seal**:
+  it gives the key again to devices that could not open it (core/reseal.py). Else it is invalid.
 * E10: valid only if every epoch in its causal past is reached through the parent keys it carries.
 * E2: usable if valid, its author still a member, and every known holder of its key a member. Holders of a key are the
   recipients of any epoch, valid or not, from whose body that key can be reached.
@@ -20,19 +21,22 @@
 * E4, E6: repair is needed while no usable epoch is for exactly the members, or while some epoch is neither sealed to
   all members nor reached from such an epoch.
 
-Only entries with a valid act or an epoch are kept. Each keeps its causal past as a bit mask over the kept entries
-before it, so that questions among them are arithmetic and the graph is asked about once per entry and log.
+A member that cannot open the key of what others write **asks** for it (core/acts.py). That changes nothing here: who
+has asked, and what was sealed again to whom, is told to those who answer.
 
-Removals will add acts and a cut; grants and epochs therefore stay separate records that a later rule can void, and
-nothing that depends on "rights only grow" is stored except the cache of ``may_write``.
+Only entries with a valid act or an epoch are kept. Every entry has its causal past as a mask over the kept ones
+(core/pasts.py), and core/lineage.py answers what follows for the epochs, so that an entry costs its own size however
+many came before it.
+
+Removals will add acts and a cut; grants and epochs therefore stay separate records that a later rule can void. What
+rests on "rights only grow": the masks of writers here, and in core/lineage.py that a valid epoch's author is a member.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from meshnode.core.acts import (
     MEMBERS_MAX,
@@ -41,27 +45,28 @@ from meshnode.core.acts import (
     Role,
     Standings,
     add_act,
+    ask_act,
     create_act,
     fold,
     incident_id,
     judge_act,
     seniority,
 )
-from meshnode.core.epochs import EPOCH_PARENTS_MAX, EpochBody
+from meshnode.core.epochs import EpochBody
 from meshnode.core.ids import DeviceId, IncidentId, KeyId, LogId
+from meshnode.core.lineage import Epoch, Lineage
+from meshnode.core.pasts import Pasts, Position, bits, tops
 from meshnode.errors import LocalFaultError
 
-__all__ = ["NONCE_BYTES", "Ancestry", "Group", "Member", "Role", "Verdict", "add_act", "create_act", "incident_id"]
+__all__ = ["NONCE_BYTES", "Group", "Member", "Role", "Verdict", "add_act", "ask_act", "create_act", "incident_id"]
 
-Position = tuple[LogId, int]
-
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Goes up with every change of a rule here: a snapshot made by other rules is refused and the journal replayed."""
 
 
-class Ancestry(Protocol):
-    def covers(self, entry: Position, ancestor: Position) -> bool:
-        """Is ``ancestor`` in the causal past of ``entry``, or the same?"""
+STANDINGS_KEPT = 64
+"""Pasts whose standings are remembered. Entries of one time have few different ones: those before each act that is
+still under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,81 +102,76 @@ _REASONS = {
     "": "it holds",
     "act-unknown": "a membership act of a newer version was kept and not applied",
     "act-malformed": "a membership act is not well formed",
-    "act-not-entitled": "its author was no manager in the act's own causal past",
+    "act-not-entitled": "its author had no right to it in the act's own causal past",
     "act-wrong-handle": "the incident was not created by this author",
     "act-created-again": "the incident had been created before",
     "act-group-too-large": f"more than {MEMBERS_MAX} member devices",
     "epoch-not-entitled": "its author could not write in the epoch's own causal past",
     "epoch-wrong-recipients": "its recipients are not the members in its causal past",
-    "epoch-key-reused": "its key id had been used before",
+    "epoch-key-reused": "its key id had been used before, and it is sealed to an outsider",
     "epoch-past-unreachable": "its parent keys do not lead to every epoch in its causal past",
 }
 
 
-@dataclass(slots=True)
-class _Epoch:
-    key_id: KeyId
-    recipients: frozenset[DeviceId]
-    parents: tuple[KeyId, ...]
-    valid: bool
-    reach: int
-    """Kept epochs in its past that its key leads to, itself included, as a mask."""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Kept:
     position: Position
     author: DeviceId
-    past: int
-    """Kept entries in its strict causal past, as a mask over their indices."""
     grants: tuple[Grant, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
-    """What follows from everything merged so far."""
+class Ask:
+    """A member's request for keys that it could not open."""
 
-    write_key: KeyId | None
-    repair: bool
+    device: DeviceId
+    position: Position
+    keys: frozenset[KeyId]
 
 
 class Group:
     """The members and epochs of one incident. ``merge`` once per entry, in any order that respects causality."""
 
-    def __init__(self, incident: IncidentId, ancestry: Ancestry) -> None:
+    make_lineage: ClassVar[type[Lineage]] = Lineage
+
+    def __init__(self, incident: IncidentId) -> None:
         self._incident = incident
-        self._ancestry = ancestry
+        self._pasts = Pasts()
         self._kept: list[_Kept] = []
-        self._by_log: dict[LogId, list[int]] = {}
-        """Indices of kept entries per log, ascending; the log that was kept from last stands last."""
-        self._granting = 0
+        self._all = self._granting = 0
         self._standings: Standings = {}
-        self._writer_grants: dict[DeviceId, list[Position]] = {}
+        self._standings_at: dict[int, Standings] = {}
+        """By the mask of granting entries in a past that has not all of them."""
+        self._writer_grants: dict[DeviceId, int] = {}
         """Entries that make a device a writer or more."""
-        self._entitled: dict[tuple[DeviceId, LogId], int] = {}
-        """Lowest position known from which a device may write in a log. Valid while rights only grow."""
-        self._epochs: dict[int, _Epoch] = {}
-        """By index of the kept entry, ascending."""
-        self._epochs_mask = 0
-        self._epochs_by_key: dict[KeyId, list[int]] = {}
-        self._recipients: dict[frozenset[DeviceId], frozenset[DeviceId]] = {}
-        """One copy of each recipient set: most epochs of a group have the same."""
-        self._view: _View | None = None
+        self.lineage = self.make_lineage(self._pasts)
+        self._asks: dict[tuple[DeviceId, LogId], Ask] = {}
+        """The latest of each log."""
+        self._asks_new: dict[tuple[DeviceId, LogId], None] = {}
         self.unknown_acts = 0
         """Acts by members that only a newer version understands. Above zero, this node should be upgraded."""
 
     # --- merging --------------------------------------------------------------------------------------------------
 
     def merge(
-        self, position: Position, author: DeviceId, acts: Sequence[Any], epoch: EpochBody | None, key_id: KeyId | None
+        self,
+        position: Position,
+        parents: Iterable[Position],
+        author: DeviceId,
+        acts: Sequence[Any],
+        epoch: EpochBody | None,
+        key_id: KeyId | None,
     ) -> list[Verdict]:
-        """One verdict per act, then one for the epoch. The ancestry already knows the entry at ``position``."""
+        """One verdict per act, then one for the epoch. ``parents`` are those in other logs, merged before."""
         if not acts and epoch is None:
+            self._pasts.pass_on(position, parents)
             return []
-        past = self._past_of(position)
-        standings = dict(self._standings_in(past))
+        past = self._pasts.union(position, parents)
+        standings = self._standings_in(past)
         verdicts: list[Verdict] = []
         grants: list[Grant] = []
+        if acts:
+            standings = dict(standings)
         for index, act in enumerate(acts):
             judged = judge_act(act, author, self._incident, position, standings)
             if isinstance(judged, str):
@@ -179,61 +179,59 @@ class Group:
                 self.unknown_acts += judged == "act-unknown" and author in standings
                 continue
             verdicts.append(Verdict(index, ""))
+            if isinstance(judged, frozenset):
+                self._note_ask(Ask(author, position, judged))
+                continue
             for grant in judged:
                 fold(standings, grant)
             grants.extend(judged)
-        kept_epoch = None
+        code = ""
         if epoch is not None:
             if key_id is None:
                 raise ValueError("an epoch has a key id")
             code = self._judge_epoch(author, past, standings, epoch, key_id)
             verdicts.append(Verdict(None, code))
-            devices = frozenset(epoch.devices)
-            devices = self._recipients.setdefault(devices, devices)
-            reach = self._reach(past, epoch, key_id) | 1 << len(self._kept)
-            kept_epoch = _Epoch(key_id, devices, epoch.parent_ids, not code, reach)
-        if grants or kept_epoch is not None:
-            self._keep(_Kept(position, author, past, tuple(grants)), kept_epoch)
+        if not grants and epoch is None:
+            self._pasts.add(position, past)
+            return verdicts
+        index = self._keep(position, author, past, tuple(grants))
+        if epoch is not None and key_id is not None:
+            reseals = not code and bool(self.lineage.starts(key_id) & past)
+            valid = not code and not reseals
+            self.lineage.add(index, position, past, epoch, key_id, valid=valid, reseals=reseals)
         return verdicts
-
-    def _past_of(self, position: Position) -> int:
-        """The kept entries that ``position`` covers. In a record without concurrency this asks the graph once."""
-        past = 0
-        for indices in reversed(self._by_log.values()):
-            if past >> indices[-1] & 1:
-                continue
-            covered = len(indices)
-            if not self._covers_kept(position, indices[-1]):
-                covered = bisect_left(indices, True, key=lambda index: not self._covers_kept(position, index))
-            if covered:
-                last = indices[covered - 1]
-                past |= self._kept[last].past | 1 << last
-        return past
-
-    def _covers_kept(self, position: Position, index: int) -> bool:
-        return self._ancestry.covers(position, self._kept[index].position)
 
     def _standings_in(self, past: int) -> Standings:
         """Not to be changed by the caller."""
-        if past & self._granting == self._granting:
+        granting = past & self._granting
+        if granting == self._granting:
             return self._standings
-        standings: Standings = {}
-        for index, kept in enumerate(self._kept):
-            if past >> index & 1:
-                for grant in kept.grants:
-                    fold(standings, grant)
-        return standings
+        found = self._standings_at.get(granting)
+        if found is None:
+            # From the largest that is known for a part of this past: a chain of acts is folded once, not once per act.
+            known = max((mask for mask in self._standings_at if not mask & ~granting), default=0, key=int.bit_count)
+            found = dict(self._standings_at.get(known, {}))
+            for index in bits(granting & ~known):
+                for grant in self._kept[index].grants:
+                    fold(found, grant)
+            self._remember(granting, found)
+        return found
+
+    def _remember(self, granting: int, standings: Standings) -> None:
+        if len(self._standings_at) >= STANDINGS_KEPT:
+            del self._standings_at[next(iter(self._standings_at))]
+        self._standings_at[granting] = standings
 
     def _judge_epoch(self, author: DeviceId, past: int, standings: Standings, body: EpochBody, key_id: KeyId) -> str:
-        """The code of what makes an epoch invalid, empty when it is valid."""
+        """The code of what makes an epoch or re-seal invalid, empty when it is valid."""
         standing = standings.get(author)
         if standing is None or standing.role < Role.WRITER:
             return "epoch-not-entitled"
+        if self.lineage.starts(key_id) & past:
+            return "" if all(device in standings for device in body.devices) else "epoch-key-reused"
         if not self._are_recipients_right(body.devices, standings):
             return "epoch-wrong-recipients"
-        if any(past >> index & 1 for index in self._epochs_by_key.get(key_id, ())):
-            return "epoch-key-reused"
-        if past & self._epochs_mask & ~self._reach(past, body, key_id):
+        if not self.lineage.leads_back(past, body, key_id):
             return "epoch-past-unreachable"
         return ""
 
@@ -241,33 +239,24 @@ class Group:
         """E1. ``devices`` are distinct (core/epochs.py)."""
         return len(devices) == len(standings) and all(device in standings for device in devices)
 
-    def _reach(self, past: int, body: EpochBody, key_id: KeyId) -> int:
-        """Epochs in ``past`` that whoever holds this epoch's key can open, step by step."""
-        reach = 0
-        for key in (key_id, *body.parent_ids):
-            for index in self._epochs_by_key.get(key, ()):
-                if past >> index & 1:
-                    reach |= self._epochs[index].reach
-        return reach
-
-    def _keep(self, kept: _Kept, epoch: _Epoch | None) -> None:
+    def _keep(self, position: Position, author: DeviceId, past: int, grants: tuple[Grant, ...]) -> int:
         index = len(self._kept)
+        self._pasts.add(position, past | 1 << index)
+        self._put(index, _Kept(position, author, grants))
+        return index
+
+    def _put(self, index: int, kept: _Kept) -> None:
         self._kept.append(kept)
-        log = kept.position[0]
-        indices = self._by_log.pop(log, [])
-        indices.append(index)
-        self._by_log[log] = indices
+        self._all |= 1 << index
         if kept.grants:
+            self._remember(self._granting, dict(self._standings))
             self._granting |= 1 << index
         for grant in kept.grants:
             fold(self._standings, grant)
             if grant.role >= Role.WRITER:
-                self._writer_grants.setdefault(grant.device, []).append(kept.position)
-        if epoch is not None:
-            self._epochs[index] = epoch
-            self._epochs_mask |= 1 << index
-            self._epochs_by_key.setdefault(epoch.key_id, []).append(index)
-        self._view = None
+                self._writer_grants[grant.device] = self._writer_grants.get(grant.device, 0) | 1 << index
+        if kept.grants:
+            self.lineage.set_members(self._standings.keys())
 
     # --- members --------------------------------------------------------------------------------------------------
 
@@ -289,22 +278,13 @@ class Group:
     def may_write(self, device: DeviceId, position: Position) -> bool:
         """Was the device a writer or manager in the causal past of its entry at ``position``, that entry included?
 
-        Asked after the entry was merged. One dictionary look-up per entry once a log's device was found entitled.
+        Asked after the entry was merged.
         """
-        log, seq = position
-        since = self._entitled.get((device, log))
-        if since is not None and since <= seq:
-            return True
-        for granted in self._writer_grants.get(device, ()):
-            if self._ancestry.covers(position, granted):
-                self._entitled[device, log] = seq
-                return True
-        return False
+        return bool(self._pasts.at(position) & self._writer_grants.get(device, 0))
 
     def holders(self, key_id: KeyId) -> frozenset[DeviceId]:
         """Devices that an epoch with this key was sealed to. For the key of now that is everybody who holds it."""
-        indices = self._epochs_by_key.get(key_id, ())
-        return frozenset().union(*(self._epochs[index].recipients for index in indices))
+        return self.lineage.holders(key_id)
 
     def rank(self, me: DeviceId) -> int:
         """Place in line for making a new epoch, by seniority among those who may; behind them all for others."""
@@ -315,34 +295,24 @@ class Group:
 
     def write_key(self) -> KeyId | None:
         """E3: the epoch key to write under now, None when there is no usable epoch."""
-        return self._current().write_key
+        return self.lineage.write_key()
 
     def repair_needed(self, me: DeviceId) -> bool:
         """E4, E6: should ``me`` make a new epoch (after its rank's delay), in an entry that covers :meth:`heads`?"""
         role = self.role(me)
-        return role is not None and role >= Role.WRITER and self._current().repair
+        return role is not None and role >= Role.WRITER and self.lineage.needs_repair()
 
     def parent_keys(self) -> tuple[KeyId, ...]:
-        """Key ids whose keys the body of an epoch made now must carry, so that every epoch so far is reached.
-
-        Usually one. At most EPOCH_PARENTS_MAX: if more concurrent epochs were out of reach of each other, this epoch
-        will be invalid and the next one, which has this one among its parents, takes the rest.
-        """
-        named: list[KeyId] = []
-        reached = 0
-        for index, epoch in reversed(self._epochs.items()):
-            if not reached >> index & 1:
-                reached |= epoch.reach
-                if epoch.key_id not in named:
-                    named.append(epoch.key_id)
-        return tuple(named[:EPOCH_PARENTS_MAX])
+        """See :meth:`Lineage.parent_keys`."""
+        return self.lineage.parent_keys()
 
     def heads(self) -> tuple[Position, ...]:
         """The act- and epoch-bearing entries that no other such entry covers: a new epoch's entry must cover them."""
-        covered = 0
-        for kept in self._kept:
-            covered |= kept.past
-        return tuple(kept.position for index, kept in enumerate(self._kept) if not covered >> index & 1)
+        covered_by = [self._kept[index].position for index in tops(self._all, self._covered_by)]
+        return tuple(covered_by[::-1])
+
+    def _covered_by(self, index: int) -> int:
+        return self._pasts.at(self._kept[index].position)
 
     def key_started(self, key_id: KeyId, before: Sequence[Position]) -> bool:
         """Does some entry in ``before``, or in its causal past, start an epoch with this key?
@@ -351,82 +321,42 @@ class Group:
         want of an epoch in the graph that leads to its key, never by a late one. Nobody merges such an entry.
         ``before`` are the entry before it in its log and the parents it names.
         """
-        starts = [self._kept[index].position for index in self._epochs_by_key.get(key_id, ())]
-        return any(self._ancestry.covers(head, start) for head in before for start in starts)
+        starts = self.lineage.starts(key_id)
+        return any(self._pasts.at(head) & starts for head in before)
 
     def epoch_starts(self, key_id: KeyId) -> tuple[Position, ...]:
         """The merged entries that start an epoch with this key; one, unless somebody reused it."""
-        return tuple(self._kept[index].position for index in self._epochs_by_key.get(key_id, ()))
+        return self.lineage.positions(key_id)
 
-    def _current(self) -> _View:
-        if self._view is None:
-            usable = self._usable()
-            self._view = _View(self._choose(usable), self._needs_repair(usable))
-        return self._view
+    # --- keys asked for again -------------------------------------------------------------------------------------
 
-    def _usable(self) -> list[int]:
-        """E2. Indices of the usable epochs, ascending."""
-        tainted = self._tainted_keys()
-        return [
-            index
-            for index, epoch in self._epochs.items()
-            if epoch.valid and self._kept[index].author in self._standings and epoch.key_id not in tainted
-        ]
+    def _note_ask(self, ask: Ask) -> None:
+        self._asks[ask.device, ask.position[0]] = ask
+        self._asks_new[ask.device, ask.position[0]] = None
 
-    def _tainted_keys(self) -> set[KeyId]:
-        """Keys that some non-member is known to hold: sealed to it, or in a body that it can open, step by step.
+    def take_asks(self) -> list[Ask]:
+        """What members asked for, the latest of each log: those that came since the last call."""
+        asks = [self._asks[key] for key in self._asks_new]
+        self._asks_new.clear()
+        return asks
 
-        Over the whole view, not one past: a body may carry a key whose epoch its author pretends not to have seen.
-        """
-        members = self._standings.keys()
-        waiting = [epoch.key_id for epoch in self._epochs.values() if not epoch.recipients <= members]
-        tainted: set[KeyId] = set()
-        while waiting:
-            key_id = waiting.pop()
-            if key_id not in tainted:
-                tainted.add(key_id)
-                for index in self._epochs_by_key.get(key_id, ()):
-                    waiting.extend(self._epochs[index].parents)
-        return tainted
-
-    def _choose(self, usable: list[int]) -> KeyId | None:
-        """E3 among the usable epochs."""
-        covered = 0
-        for index in usable:
-            covered |= self._kept[index].past
-        maximal = [self._epochs[index] for index in usable if not covered >> index & 1]
-        members = self._standings.keys()
-        best = min(maximal, key=lambda epoch: (epoch.recipients != members, epoch.key_id), default=None)
-        return None if best is None else best.key_id
-
-    def _needs_repair(self, usable: list[int]) -> bool:
-        members = self._standings.keys()
-        exact = [self._epochs[index] for index in usable if self._epochs[index].recipients == members]
-        reached = 0
-        for epoch in exact:
-            reached |= epoch.reach
-        return not exact or any(
-            not reached >> index & 1 and not epoch.recipients >= members for index, epoch in self._epochs.items()
-        )
+    def reseals_to(self, device: DeviceId) -> list[tuple[DeviceId, Epoch]]:
+        """(author, re-seal) for this device, in the order in which they were merged."""
+        return [(self._kept[index].author, epoch) for index, epoch in self.lineage.reseals_to(device)]
 
     # --- snapshots ------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> list[Any]:
         """Plain data for the codec: what was judged, with no key in it."""
-        table = {devices: number for number, devices in enumerate(self._recipients)}
-        rows = []
-        for index, kept in enumerate(self._kept):
-            row = None
-            if index in self._epochs:
-                epoch = self._epochs[index]
-                parents = list(epoch.parents)
-                row = [epoch.key_id, table[epoch.recipients], parents, epoch.valid, _mask_bytes(epoch.reach)]
-            grants = [[g.depth, g.order, g.device, g.noc, int(g.role)] for g in kept.grants]
-            rows.append([*kept.position, kept.author, _mask_bytes(kept.past), grants, row])
-        return [RULES_VERSION, self.unknown_acts, [sorted(devices) for devices in table], rows]
+        kept = [
+            [*kept.position, kept.author, [[g.depth, g.order, g.device, g.noc, int(g.role)] for g in kept.grants]]
+            for kept in self._kept
+        ]
+        asks = [[*ask.position, ask.device, sorted(ask.keys)] for ask in self._asks.values()]
+        return [RULES_VERSION, self.unknown_acts, self._pasts.snapshot(), kept, self.lineage.snapshot(), asks]
 
     @classmethod
-    def restore(cls, data: list[Any], incident: IncidentId, ancestry: Ancestry) -> Group:
+    def restore(cls, data: list[Any], incident: IncidentId) -> Group:
         """The group of a snapshot. Raises LocalFaultError ``snapshot-other-rules`` when other rules made it."""
         if data[0] != RULES_VERSION:
             raise LocalFaultError(
@@ -434,25 +364,17 @@ class Group:
                 f"a snapshot was made by membership rules {data[0]}, these are {RULES_VERSION}",
                 "the journal is replayed instead",
             )
-        group = cls(incident, ancestry)
-        _, group.unknown_acts, table, rows = data
-        sets = [frozenset(DeviceId(device) for device in devices) for devices in table]
-        group._recipients = {devices: devices for devices in sets}
-        for log, seq, author, past, grant_rows, epoch_row in rows:
-            epoch = None
-            if epoch_row is not None:
-                key, number, parents, valid, reach = epoch_row
-                epoch = _Epoch(
-                    KeyId(key), sets[number], tuple(map(KeyId, parents)), valid, int.from_bytes(reach, "little")
-                )
+        group = cls(incident)
+        _, group.unknown_acts, pasts, kept, lineage, asks = data
+        group._pasts = Pasts.restore(pasts)
+        group.lineage = group.make_lineage(group._pasts)
+        for index, (log, seq, author, grant_rows) in enumerate(kept):
             grants = tuple(
                 Grant(depth, order, LogId(log), seq, DeviceId(device), noc, Role(role), DeviceId(author))
                 for depth, order, device, noc, role in grant_rows
             )
-            kept = _Kept((LogId(log), seq), DeviceId(author), int.from_bytes(past, "little"), grants)
-            group._keep(kept, epoch)
+            group._put(index, _Kept((LogId(log), seq), DeviceId(author), grants))
+        group.lineage.restore(lineage, [kept.position for kept in group._kept])
+        for log, seq, device, keys in asks:
+            group._note_ask(Ask(DeviceId(device), (LogId(log), seq), frozenset(map(KeyId, keys))))
         return group
-
-
-def _mask_bytes(mask: int) -> bytes:
-    return mask.to_bytes((mask.bit_length() + 7) // 8, "little")

@@ -103,7 +103,7 @@ class Replica:
         self.keys: dict[KeyId, bytes] = {}
         self._packages: dict[KeyId, dict[Position, None]] = {}
         self.graph = CausalGraph()
-        self.group = Group(incident, self.graph)
+        self.group = Group(incident)
         self.document = Document()
         self._logs: dict[LogId, _MemberLog] = {}
         self._timeline: list[tuple[int, LogId, int]] | None = None
@@ -293,9 +293,9 @@ class Replica:
             raise ValueError("a log is applied after its opening")
         position = (entry.log, entry.seq)
         order = self.graph.add(entry.log, entry.seq, parents, content.time_ms)
-        if content.acts or body is not None or entry.seq == 1:
+        if content.acts or body is not None or parents:
             key_id = entry.key_id if body is not None else None
-            for verdict in self.group.merge(position, writer.device, list(content.acts), body, key_id):
+            for verdict in self.group.merge(position, parents, writer.device, list(content.acts), body, key_id):
                 if not verdict.valid:
                     self.troubles.append(Trouble(verdict.code, verdict.reason, entry.log, entry.seq))
         flags = 0
@@ -459,7 +459,7 @@ class Replica:
             return False
         graph = CausalGraph.restore(data[2])
         try:
-            group, document = Group.restore(data[3], self.incident, graph), Document.restore(data[4])
+            group, document = Group.restore(data[3], self.incident), Document.restore(data[4])
         except LocalFaultError:
             return False
         self.graph, self.group, self.document = graph, group, document

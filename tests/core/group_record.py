@@ -53,6 +53,7 @@ class Item:
     body: EpochBody | None
     key_id: KeyId | None
     """The key the entry is sealed under; the epoch's own when it has a body."""
+    parents: tuple[Position, ...] = ()
 
 
 class Record:
@@ -99,7 +100,9 @@ class Record:
             under = key_id(key)
             self.keys[under] = key
         position = (own, seq)
-        self.items[position] = Item(position, author, self.closed([*parents, *before]), tuple(acts), body, under)
+        named = tuple(parents)
+        past = self.closed([*named, *before])
+        self.items[position] = Item(position, author, past, tuple(acts), body, under, named)
         return position
 
     def create(self, *members: DeviceId, key: str = "first", role: Role = Role.MANAGER) -> Position:
@@ -115,7 +118,7 @@ class Record:
         self, positions: Iterable[Position] | None = None, make: Callable[..., Group] = Group
     ) -> tuple[Group, dict[Position, list[Verdict]]]:
         """A group that merged these entries in this order (all, as written, when not told)."""
-        group = make(self.incident, self)
+        group = make(self.incident)
         verdicts = {}
         for position in self.items if positions is None else positions:
             verdicts[position] = self.merge(group, position)
@@ -124,7 +127,7 @@ class Record:
     def merge(self, group: Group, position: Position) -> list[Verdict]:
         item = self.items[position]
         key = item.key_id if item.body is not None else None
-        return group.merge(position, item.author, list(item.acts), item.body, key)
+        return group.merge(position, item.parents, item.author, list(item.acts), item.body, key)
 
     def causal_order(self, rng: random.Random) -> list[Position]:
         """Some order in which every entry comes after its past."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 from group_record import OUTSIDER, A, B, C, D, Item, Position, Record, X, device, epoch_key, log_id, writers
@@ -23,6 +24,7 @@ from group_record import OUTSIDER, A, B, C, D, Item, Position, Record, X, device
 from meshnode.core.epochs import key_id
 from meshnode.core.groups import Group, Role, add_act
 from meshnode.core.ids import DeviceId, KeyId
+from meshnode.core.lineage import Lineage
 
 SEEDS = 150
 STEPS = 40
@@ -36,14 +38,10 @@ class BrokenPromise(Exception):
 class NewestByTime(Group):
     """Planted defect: the valid epoch that claims the latest time is written under."""
 
-    def _usable(self) -> list[int]:
-        return [index for index, epoch in self._epochs.items() if epoch.valid]
-
-    def _choose(self, usable: list[int]) -> KeyId | None:
-        assert isinstance(self._ancestry, Mesh)
-        if not usable:
-            return None
-        return self._epochs[max(usable, key=lambda index: self._ancestry.times[self._kept[index].position])].key_id
+    class make_lineage(Lineage):
+        def write_key(self) -> KeyId | None:
+            valid = [epoch for epoch in self._epochs.values() if epoch.valid]
+            return max(valid, key=lambda epoch: Mesh.now.times[epoch.position]).key_id if valid else None
 
 
 class AnyRecipients(Group):
@@ -56,23 +54,25 @@ class AnyRecipients(Group):
 class HoldersOfTheEpochOnly(Group):
     """Planted defect: E2 looks at an epoch's own recipients and not at who can reach its key through other bodies."""
 
-    def _tainted_keys(self) -> set[KeyId]:
-        members = self._standings.keys()
-        return {epoch.key_id for epoch in self._epochs.values() if not epoch.recipients <= members}
+    class make_lineage(Lineage):
+        def _given_away_by(self, index: int) -> tuple[KeyId, ...]:
+            return ()
 
 
 class RepairLooksAtTheNewestOnly(Group):
     """Planted defect: an epoch for exactly the members is enough, whatever was written under others beside it."""
 
-    def _needs_repair(self, usable: list[int]) -> bool:
-        return not any(self._epochs[index].recipients == self._standings.keys() for index in usable)
+    class make_lineage(Lineage):
+        def needs_repair(self) -> bool:
+            return not self._current().reached
 
 
 class PastMayBeLost(Group):
     """Planted defect: no E10, and the newest epoch's key is all a new body carries."""
 
-    def _reach(self, past, body, key) -> int:
-        return -1
+    class make_lineage(Lineage):
+        def leads_back(self, past, body, key_id) -> bool:
+            return True
 
 
 class View:
@@ -83,7 +83,7 @@ class View:
         self.arrived: dict[Position, None] = {}
         self.merged: dict[Position, None] = {}
         self.keys: set[KeyId] = set()
-        self.group = make(mesh.incident, mesh)
+        self.group = make(mesh.incident)
 
     def receive(self, positions: list[Position]) -> None:
         self.arrived.update(dict.fromkeys(positions))
@@ -118,8 +118,12 @@ class View:
 
 
 class Mesh(Record):
+    now: ClassVar[Mesh]
+    """The one that is searched, for a defect that must know times."""
+
     def __init__(self, seed: int, make: Callable[..., Group]) -> None:
         super().__init__()
+        Mesh.now = self
         self.rng = random.Random(seed)
         self.make = make
         self.times: dict[Position, int] = {}

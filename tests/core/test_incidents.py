@@ -8,7 +8,7 @@ from forger import Forger
 from node_stories import alike, log_texts
 from world import Attachment, Host, World, full_mesh
 
-from meshnode.core import epochs, groups, wire
+from meshnode.core import epochs, wire
 from meshnode.core import incidents as incidents_room
 from meshnode.core.events import (
     Change,
@@ -25,6 +25,7 @@ from meshnode.core.events import (
 )
 from meshnode.core.ids import IncidentId
 from meshnode.core.incidents import CONTENT_BYTES_AIM, EPOCH_INTERVAL_S, REPAIR_RETRY_S
+from meshnode.core.lineage import Lineage
 from meshnode.core.wire import PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from meshnode.errors import RefusedError
 
@@ -215,7 +216,9 @@ def test_when_no_epoch_can_be_right_a_write_is_refused(monkeypatch: pytest.Monke
     world, be, _, _, incident, forger = leaked_mesh(3)
     forger.hand(forger.run(), be)
     world.run(0.011)
-    monkeypatch.setattr(groups, "EPOCH_PARENTS_MAX", 0)  # an epoch that leads to nothing before it is not valid
+    monkeypatch.setattr(
+        Lineage, "leads_back", lambda *_: False
+    )  # an epoch that leads to nothing before it is not valid
     with refused("no-usable-key", error=RefusedError):
         world.log(be, incident, "x")
 

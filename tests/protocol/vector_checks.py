@@ -331,17 +331,16 @@ def _order(given: Facts) -> Facts:
 
 
 def _group(given: Facts) -> Facts:
-    graph, _ = _graph(given)
-    group = Group(IncidentId(raw(given["incident"])), graph)
+    group = Group(IncidentId(raw(given["incident"])))
     verdicts = []
     for row in given["entries"]:
         body = None
         if row["epoch"] is not None:
             body = epochs.epoch_body_untrusted(codec.decode_untrusted(raw(row["epoch"]), entry.CONTENT_BYTES_MAX))
         acts = codec.decode_untrusted(raw(row["acts"]), entry.CONTENT_BYTES_MAX)
-        judged = group.merge(
-            (LogId(raw(row["log"])), row["seq"]), DeviceId(raw(row["author"])), acts, body, KeyId(raw(row["key_id"]))
-        )
+        parents = [(LogId(raw(log)), seq) for log, seq in row["parents"]]
+        position = (LogId(raw(row["log"])), row["seq"])
+        judged = group.merge(position, parents, DeviceId(raw(row["author"])), acts, body, KeyId(raw(row["key_id"])))
         verdicts.append([verdict.code for verdict in judged])
     write_key = group.write_key()
     members = [[member.device.hex(), member.noc, member.role.name.lower()] for member in group.members()]
