@@ -139,7 +139,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 
 def connect_reader(path: Path) -> sqlite3.Connection:
     """The connection for reads on the caller's thread. Raises LocalFaultError ``store-*``."""
-    return _connect_with(path, f"PRAGMA cache_size = -{READER_CACHE_KIB}", "PRAGMA query_only = ON")
+    return _connect_with(path, f"PRAGMA cache_size = -{READER_CACHE_KIB}", "PRAGMA query_only = ON", mode="ro")
 
 
 def bring_up_to_date(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
@@ -160,9 +160,9 @@ def while_opening(error: sqlite3.Error) -> LocalFaultError:
     return fault("store-unwritable", translated.reason) if translated.code == "store-failed" else translated
 
 
-def _connect_with(path: Path, *pragmas: str) -> sqlite3.Connection:
+def _connect_with(path: Path, *pragmas: str, mode: str = "rw") -> sqlite3.Connection:
     try:
-        connection = _connect(path)
+        connection = _connect(path, mode)
         try:
             for pragma in pragmas:
                 connection.execute(pragma)
@@ -174,9 +174,9 @@ def _connect_with(path: Path, *pragmas: str) -> sqlite3.Connection:
     return connection
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
+        f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=BUSY_TIMEOUT_MS / 1000,
         isolation_level=None,

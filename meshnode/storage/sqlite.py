@@ -85,16 +85,24 @@ class SqliteLogStore:
                 reader.close()
                 raise
         except BaseException:
-            writer.close(failed=True)
+            if not writer.notices:  # what was found is told again at the next start
+                writer.mark_closed(())
+            writer.close()
             raise
         return store
 
     def close(self) -> None:
         """Nothing staged is made durable. Harmless when done twice."""
-        self._reader.close()
         durable = self._flight is None and not self._staged
         sizes = self._catalog.take_marks() if durable else []
-        self._writer.close(failed=self._failed is not None, sizes=sizes)
+        # SQLite deletes the WAL when the last connection to a store closes, if that one may write. Under a store that
+        # says it is open, that would look like a WAL that was removed: then the reader, which may not, closes last.
+        if self._failed is None and self._writer.mark_closed(sizes):
+            self._reader.close()
+            self._writer.close()
+        else:
+            self._writer.close()
+            self._reader.close()
 
     # --- staging and commits ------------------------------------------------------------------------------------
 

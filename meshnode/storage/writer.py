@@ -166,16 +166,19 @@ class Writer:
         self.frames = 0 if busy == 0 and frames == moved else max(frames - moved, 0)
         return frames
 
-    def close(self, *, failed: bool, sizes: Sequence[Row] = ()) -> None:
+    def mark_closed(self, sizes: Sequence[Row]) -> bool:
+        """Note in the database file that no node has the store open. Is that so now?"""
         try:
-            if not failed:
-                self._connection.executemany(_INSERT_SIZE, sizes)
-                self._connection.execute("UPDATE mark SET open = 0")
+            self._connection.executemany(_INSERT_SIZE, sizes)
+            self._connection.execute("UPDATE mark SET open = 0")
         except sqlite3.Error:
             # A full disk or a lost file: the next opening sees a store that was not closed, which is the truth.
             self._roll_back()
-        finally:
-            self._connection.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        self._connection.close()
 
     def _insert(self, overlay: Overlay) -> None:
         connection = self._connection

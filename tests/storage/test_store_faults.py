@@ -170,6 +170,7 @@ def test_after_a_failed_write_no_commit_is_accepted_until_the_store_is_opened_ag
     child.join()
     ours.close()
     with closing(open_store(path)) as store:
+        assert store.notices() == ()  # nobody removed its write-ahead log: closing it did not either
         log = LogBuilder()
         log.grow(10)
         assert store.read(INCIDENT, LOG, 1, 200) == log.entries

@@ -128,6 +128,26 @@ def test_a_deleted_wal_is_reported_and_what_is_left_is_whole(path: Path, tmp_pat
         assert store.heads(INCIDENT)[0].height == 5
 
 
+def test_a_store_that_could_not_be_opened_is_not_said_to_have_lost_its_wal(path: Path) -> None:
+    log = write_store(path)
+    whole = path.read_bytes()
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'name'").fetchone()
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * page_bytes)
+        file.write(b"\xff" * page_bytes)
+    with refused("store-damaged"):
+        SqliteLogStore.open(path)
+    page = whole[(root - 1) * page_bytes : root * page_bytes]
+    with path.open("r+b") as file:
+        file.seek((root - 1) * page_bytes)
+        file.write(page)
+    with closing(open_store(path)) as store:
+        assert store.notices() == ()
+        assert store.read(INCIDENT, LOG, 1, 100) == log.entries
+
+
 def test_an_unclean_end_alone_is_not_reported(path: Path, tmp_path: Path) -> None:
     log, image = write_and_crash(path, tmp_path / "image")
     with closing(open_store(image)) as store:
