@@ -1,27 +1,35 @@
-"""What this node keeps for others: incidents it stores and forwards and cannot read.
+"""What this node stores without knowing whether anybody needs it: incidents of others, and strange logs in its own.
 
-Here `retention` (what is kept, and for how long) meets the store, the holdings and the replicas. Each incident of
-others has a quota, all together have one, and their number is bounded: whoever delivers beyond that is refused, whoever
-wrote it. An incident that this node holds a key of is never charged and never dropped, and neither is one that it
-merged once, even if the key was lost since.
+Here two machines meet the store, the holdings and the replicas: `retention` (for how long something is kept) and
+`accounts` (who brought it, and how much more each may bring).
+
+* Of a log that this node **vouches for** it stores whatever there is: the node is a member of the incident, and so is
+  the log's writer, as far as was merged. A key alone makes nobody a member: anybody can seal one to anybody.
+* Everything else is charged to the neighbour that delivered it, whoever wrote it, and refused beyond its share.
+* An incident of which this node holds a key, or that it merged once, is never dropped: the invitation would be lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from meshnode.core.accounts import ACCOUNT_NAMESPACE, Accounts, Room
 from meshnode.core.archive import PACKAGE_NAMESPACE
-from meshnode.core.events import Now
+from meshnode.core.events import Now, PeerIdentity
 from meshnode.core.holdings import Holdings
-from meshnode.core.ids import IncidentId, LogId
+from meshnode.core.ids import DeviceId, IncidentId, LogId
 from meshnode.core.incidents import Incidents
 from meshnode.core.log import CommitBatch, LogStore
 from meshnode.core.retention import AGE_NAMESPACE, DROPPED_NAMESPACE, Heights, Retention
 
 INCIDENTS_MAX = 16_384
-"""Incidents of others, whatever their size: about 4 KiB of memory each. Thirty states that open eighteen a day each
-fill it in a month."""
+"""Incidents of others, whatever their size: about 4 KiB of memory each. Thirty states that open fourteen a day each
+bring as many in a month as their shares let them."""
+SHARE_DIVISOR = 8
+"""At a relay a neighbour that is no relay brings at most an eighth of what is left free, a relay as much as is left:
+behind it are many, and what one of them could bring there it must be able to pass on here, with as much again left
+for the others."""
 LOOK_INTERVAL_S = 600.0
 """How often the node looks what has expired: small beside the shortest time to live, one hour."""
 HURRY_INTERVAL_S = 1.0
@@ -50,10 +58,19 @@ class Custody:
     """``stage`` makes a batch part of the step's commit."""
 
     def __init__(
-        self, settings: RelaySettings, store: LogStore, holdings: Holdings, incidents: Incidents, stage: Stage, now: Now
+        self,
+        settings: RelaySettings,
+        me: DeviceId,
+        store: LogStore,
+        holdings: Holdings,
+        incidents: Incidents,
+        stage: Stage,
+        now: Now,
     ) -> None:
         """After ``incidents`` has been loaded: until then nobody knows what this node can read."""
         self.settings = settings
+        self._me = me
+        self._room = Room(settings.incident_bytes_max, settings.total_bytes_max, INCIDENTS_MAX)
         self._store = store
         self._holdings = holdings
         self._incidents = incidents
@@ -67,35 +84,79 @@ class Custody:
             store.scan(DROPPED_NAMESPACE),
             {incident: store.incident_bytes(incident) for incident in others},
         )
+        self._accounts = Accounts()
+        self._members: dict[IncidentId, int] = {}
+        """How many members an incident with charges had when all of these were looked at."""
+        self._load_accounts(others)
+        incidents.on_merged = self.on_merged
+
+    def _load_accounts(self, others: list[IncidentId]) -> None:
+        self._accounts.load(self._store.scan(ACCOUNT_NAMESPACE))
+        for incident in self._accounts.incidents():
+            if not self._holdings.holds(incident):
+                self._accounts.forget(incident)
+            else:
+                self.on_merged(incident, ())
+        for incident in others:
+            unknown_bytes = self._store.incident_bytes(incident) - self._accounts.bytes_of(incident)
+            if unknown_bytes > 0:
+                self._accounts.charge_nobody(incident, unknown_bytes)
 
     def _is_of_others(self, incident: IncidentId) -> bool:
         return not (self._incidents.is_member(incident) or self._store.journaled(incident))
 
     @property
     def total_bytes(self) -> int:
-        """Of all entries kept for others."""
-        return self._retention.total_bytes
+        """Of all that is charged to neighbours."""
+        return self._accounts.bytes
+
+    def brought(self, device: DeviceId) -> int:
+        """Bytes charged to one of them."""
+        return self._accounts.brought(device)
 
     # --- what is taken --------------------------------------------------------------------------------------------
 
-    def has_room(self, incident: IncidentId, size_bytes: int) -> bool:
-        """May so much of the incident be taken?"""
-        if not self._is_of_others(incident):
+    def vouches_for(self, incident: IncidentId, log: LogId) -> bool:
+        """Is it known that a member wrote the log, for an incident that this node is a member of?"""
+        replica = self._incidents.replicas.get(incident)
+        return replica is not None and replica.vouches_for(log, self._me)
+
+    def has_room(self, neighbour: PeerIdentity, incident: IncidentId, log: LogId, size_bytes: int) -> bool:
+        """May this neighbour bring so much of the log?"""
+        if self.vouches_for(incident, log):
             return True
-        relay, kept = self.settings, self._retention
-        return (
-            self._store.incident_bytes(incident) + size_bytes <= relay.incident_bytes_max
-            and kept.total_bytes + size_bytes <= relay.total_bytes_max
-            and (self._holdings.holds(incident) or kept.count < INCIDENTS_MAX)
+        divisor = 1 if neighbour.relay or not self.settings.enabled else SHARE_DIVISOR
+        kept, device = self._accounts, neighbour.device
+        return kept.has_room(incident, device, size_bytes, self._room, divisor) and (
+            self._holdings.holds(incident) or kept.may_open(device, self._room, divisor)
         )
 
-    def on_taken(self, incident: IncidentId, log: LogId, height: int) -> None:
-        """A run was stored; it may have made this node a member."""
+    def on_taken(
+        self, neighbour: PeerIdentity, incident: IncidentId, log: LogId, height: int, stored_bytes: int
+    ) -> None:
+        """A run was stored, which took this much; it may have made this node a member."""
+        if not self.vouches_for(incident, log):
+            put = self._accounts.charge(incident, log, neighbour.device, stored_bytes)
+            self._stage(CommitBatch(puts=(put,)))
         if self._is_of_others(incident):
             self._retention.on_grew(incident, self._store.incident_bytes(incident))
             self._retention.on_taken(incident, log, height)
         else:
             self._retention.on_readable(incident)
+
+    def on_merged(self, incident: IncidentId, logs: Iterable[LogId]) -> None:
+        """Entries of these logs were merged: it may be known now who wrote them, or that somebody became a member."""
+        if not self._accounts.has(incident):
+            return
+        members = len(self._incidents.replicas[incident].group.members())
+        if members != self._members.get(incident):
+            self._members[incident] = members
+            logs = self._accounts.logs(incident)
+        for log in logs:
+            if self.vouches_for(incident, log):
+                self._accounts.release(incident, log)
+        if not self._accounts.has(incident):
+            del self._members[incident]
 
     # --- what was dropped -----------------------------------------------------------------------------------------
 
@@ -129,9 +190,13 @@ class Custody:
             else:
                 self._retention.on_readable(incident)
         self._delete_packages()
+        gone = self._accounts.delete_stale(ROWS_MAX)
+        if gone:
+            self._stage(CommitBatch(puts=gone))
         if self._retention.save_due:
             self._stage(CommitBatch(puts=self._retention.save(ROWS_MAX)))
-        unfinished = len(expired) > DROPS_MAX or self._incidents.stale_packages or self._retention.save_due
+        stale = self._incidents.stale_packages or self._accounts.stale
+        unfinished = len(expired) > DROPS_MAX or stale or self._retention.save_due
         self._look_at = now.monotonic_s + (HURRY_INTERVAL_S if unfinished else LOOK_INTERVAL_S)
         return dropped
 
@@ -142,6 +207,8 @@ class Custody:
 
     def _drop(self, incident: IncidentId) -> None:
         puts = self._retention.on_dropped(incident, self._holdings.logs(incident))
+        self._accounts.forget(incident)
+        self._members.pop(incident, None)
         self._incidents.forget(incident)
         self._holdings.forget(incident)
         self._stage(CommitBatch(puts=puts, drops=(incident,)))

@@ -34,7 +34,7 @@ from meshnode.errors import LocalFaultError, UntrustedInputError
 PACKAGES_INTERVAL_S = 600.0
 """How often a node that is no relay asks one neighbour again whether an incident is for it."""
 QUOTA_RETRY_S = 600.0
-"""How long a relay asks for nothing more of an incident once its quota is used up."""
+"""How long a neighbour is asked for nothing more of an incident once its share of the room is used up."""
 INTEREST_MAX = 65_536
 """Incidents remembered per link, of those the peer showed that it holds and those it was asked about."""
 
@@ -79,8 +79,8 @@ class Exchange:
         self._asked: dict[int, dict[IncidentId, float]] = {}
         """Per link, incidents whose packages were asked for, and when to ask again."""
         self._refusals = Refusals()
-        self._full: dict[IncidentId, float] = {}
-        """Incidents for which there was no room, and when to ask for them again."""
+        self._full: dict[int, dict[IncidentId, float]] = {}
+        """Per link, incidents for which the peer has no room left, and when to ask for them again."""
 
     # --- links ----------------------------------------------------------------------------------------------------
 
@@ -101,6 +101,7 @@ class Exchange:
         del self._interest[link]
         self._told_heights.pop(link, None)
         self._asked.pop(link, None)
+        self._full.pop(link, None)
         self._refusals.on_link_down(link)
         self._gossip.on_link_down(link)
         self._sync.on_link_down(link)
@@ -184,7 +185,8 @@ class Exchange:
         self.request(link, now)
 
     def _on_told(self, link: int, incident: IncidentId, log: LogId, height: int, now: Now) -> None:
-        if now.monotonic_s >= self._full.get(incident, now.monotonic_s) or self._incidents.is_member(incident):
+        full_until = self._full.get(link, {}).get(incident, now.monotonic_s)
+        if now.monotonic_s >= full_until or self._custody.vouches_for(incident, log):
             self._sync.on_told(link, incident, log, height)
         self._picture.on_told(self._device(link), incident, log, height)
 
@@ -217,10 +219,12 @@ class Exchange:
         if not self._takes(incident) and not self._is_invitation(link, message):
             self._ask_for_packages(link, incident, now)
             return
-        if self._is_expired(link, incident, ((log, message.last),), now) or not self._has_room(
-            link, incident, size_bytes, now
-        ):
+        if self._is_expired(link, incident, ((log, message.last),), now):
             self._sync.on_equal_incident(link, incident)  # nothing more of it is asked there
+            self._sync.give_up(link, incident, log)
+            self.request(link, now)
+            return
+        if not self._has_room(link, incident, log, size_bytes, now):
             self._sync.give_up(link, incident, log)
             self.request(link, now)
             return
@@ -240,8 +244,10 @@ class Exchange:
         incident, log = message.incident, message.log
         taken = self._holdings.take_untrusted(message)
         if taken.seal is not None:
+            before_bytes = self._store.incident_bytes(incident)
             self._incidents.accept(taken.entries, taken.seal, now)
-            self._custody.on_taken(incident, log, message.last)
+            stored_bytes = self._store.incident_bytes(incident) - before_bytes
+            self._custody.on_taken(self._peers.by_link[link].identity, incident, log, message.last, stored_bytes)
         self._on_told(link, incident, log, message.last, now)
         if taken.fit is Fit.NEW and asked:
             self._announce(message, link, now)
@@ -358,12 +364,12 @@ class Exchange:
 
     # --- what custody refuses -------------------------------------------------------------------------------------
 
-    def _has_room(self, link: int, incident: IncidentId, size_bytes: int, now: Now) -> bool:
+    def _has_room(self, link: int, incident: IncidentId, log: LogId, size_bytes: int, now: Now) -> bool:
         """Charged to the neighbour that delivers, whoever wrote it."""
-        if self._custody.has_room(incident, size_bytes):
+        if self._custody.has_room(self._peers.by_link[link].identity, incident, log, size_bytes):
             return True
-        self._note_full(incident, now)
-        full = f"no room for more of incident {incident.hex()[:8]}, which is kept for others"
+        self._note_full(link, incident, now)
+        full = f"this neighbour's share of the room is used up: no more of incident {incident.hex()[:8]}"
         self._refuse(link, incident, UntrustedInputError("relay-quota", full), now)
         return False
 
@@ -388,10 +394,12 @@ class Exchange:
             self._report_refusal(link, error)
         self._peers.by_link[link].last_refusal = error.code
 
-    def _note_full(self, incident: IncidentId, now: Now) -> None:
-        if len(self._full) >= INTEREST_MAX:
-            self._full.clear()
-        self._full[incident] = now.monotonic_s + QUOTA_RETRY_S
+    def _note_full(self, link: int, incident: IncidentId, now: Now) -> None:
+        full = self._full.setdefault(link, {})
+        if len(full) >= INTEREST_MAX:
+            full.clear()
+        full[incident] = now.monotonic_s + QUOTA_RETRY_S
+        self._sync.on_refused(link, incident, lambda log: self._custody.vouches_for(incident, log))
 
     def _report_refusal(self, link: int, error: UntrustedInputError) -> None:
         """Counted and shown; the link stays."""

@@ -15,7 +15,7 @@ Epochs are made when members are added, and when the group says that none is rig
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +94,8 @@ class Incidents:
         self._repaired: dict[IncidentId, float] = {}
         self.stale_packages: dict[bytes, None] = {}
         """Rows of PACKAGE_NAMESPACE whose incident was dropped, to be deleted by and by."""
+        self.on_merged: Callable[[IncidentId, Iterable[LogId]], None] = lambda incident, logs: None
+        """Called with the logs of which entries of others were merged."""
 
     # --- start ----------------------------------------------------------------------------------------------------
 
@@ -167,7 +169,9 @@ class Incidents:
 
     def _take_up(self, replica: Replica, merged: Sequence[Position], now: Now) -> None:
         """What follows from entries that were just merged."""
-        self._look_for_own(replica, merged)
+        logs = dict.fromkeys(log for log, _ in merged)
+        self._look_for_own(replica, logs, merged)
+        self.on_merged(replica.incident, logs)
         self._archive.note_merged(replica, merged)
         self._watch_epochs(replica.incident, replica, now)
         self._note_ready(replica.incident, replica)
@@ -188,10 +192,10 @@ class Incidents:
                 left -= len(merged)
                 self._take_up(replica, merged, now)
 
-    def _look_for_own(self, replica: Replica, merged: Sequence[Position]) -> None:
+    def _look_for_own(self, replica: Replica, logs: Iterable[LogId], merged: Sequence[Position]) -> None:
         """Entries of this device that it did not have: it was restored from a backup, or there are two of it. Nothing
         is to be done, every process writes logs of its own, but the operator should know."""
-        for log in dict.fromkeys(log for log, _ in merged):
+        for log in logs:
             writer = replica.writer(log)
             if writer is not None and writer.device == self._identity.device and log not in self._strange:
                 self._strange.add(log)

@@ -101,7 +101,9 @@ class Node:
         )
         self._journal_told = self.archive.journal
         self.incidents.load(merge=read_only is None)
-        self.custody = Custody(settings.relay, store, self.holdings, self.incidents, self.archive.stage, now)
+        self.custody = Custody(
+            settings.relay, identity.device, store, self.holdings, self.incidents, self.archive.stage, now
+        )
         self.peers = Peers(identity.device, settings.peers, settings.dial, rng)
         self._gossip = Gossip()
         self._sync = Sync(rng, self._height, settings.anti_entropy_interval_s)

@@ -401,6 +401,12 @@ class Replica:
     def writer(self, log_id: LogId) -> Writer | None:
         return self._log(log_id).writer
 
+    def vouches_for(self, log_id: LogId, me: DeviceId) -> bool:
+        """Is this device a member, and was the log written by one, as far as was merged?"""
+        log = self._logs.get(log_id)
+        writer = None if log is None else log.writer
+        return writer is not None and self.group.is_member(me) and self.group.is_member(writer.device)
+
     def flags(self, log_id: LogId, seq: int) -> int:
         return self._log(log_id).flags[seq - 1]
 

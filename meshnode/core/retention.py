@@ -78,8 +78,6 @@ class Retention:
         """The one offered longest ago first."""
         self._cost = 0
         self._unsaved: dict[tuple[str, IncidentId], None] = {}
-        self.total_bytes = 0
-        """Of all incidents held."""
 
     @classmethod
     def load(
@@ -98,7 +96,6 @@ class Retention:
             grew_ms, size_then = rows.pop(incident, (None, None))
             if size_then == size_bytes:
                 found._held[incident] = _Held(min(grew_ms, int(found._age_ms)), size_bytes)
-                found.total_bytes += size_bytes
             else:
                 found.on_grew(incident, size_bytes)
         found._unsaved.update(((AGE_NAMESPACE, IncidentId(key)), None) for key in rows)
@@ -111,25 +108,14 @@ class Retention:
 
     # --- what is held ---------------------------------------------------------------------------------------------
 
-    @property
-    def count(self) -> int:
-        """Incidents held."""
-        return len(self._held)
-
     def on_grew(self, incident: IncidentId, size_bytes: int) -> None:
         """Something was added; it now takes ``size_bytes`` in all."""
-        held = self._held.get(incident)
-        if held is None:
-            held = self._held[incident] = _Held(0, 0)
-        self.total_bytes += size_bytes - held.bytes
-        held.grew_ms, held.bytes = int(self._age_ms), size_bytes
+        self._held[incident] = _Held(int(self._age_ms), size_bytes)
         self._unsaved[AGE_NAMESPACE, incident] = None
 
     def on_readable(self, incident: IncidentId) -> None:
-        """This node turned out to be a member: nothing of it is charged, and it never expires."""
-        held = self._held.pop(incident, None)
-        if held is not None:
-            self.total_bytes -= held.bytes
+        """This node holds a key of it: it never expires."""
+        if self._held.pop(incident, None) is not None:
             self._unsaved[AGE_NAMESPACE, incident] = None
         self._forget(incident)
 
@@ -158,7 +144,7 @@ class Retention:
 
         What it was dropped at before is remembered too: a neighbour may have promised more and never delivered.
         """
-        self.total_bytes -= self._held.pop(incident).bytes
+        del self._held[incident]
         before = self._dropped.get(incident)
         heights = dict(before.heights) if before is not None else {}
         for head in heads:

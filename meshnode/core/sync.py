@@ -81,6 +81,15 @@ class Sync:
         for log in logs:
             session.wanting.pop((incident, log), None)
 
+    def on_refused(self, link: int, incident: IncidentId, is_taken: Callable[[LogId], bool]) -> None:
+        """Of this incident the peer is asked for nothing more, but for the logs that are taken all the same."""
+        session = self._sessions[link]
+        told = session.told.get(incident, {})
+        for log in [log for log in told if not is_taken(log)]:
+            del told[log]
+            session.told_count -= 1
+            session.wanting.pop((incident, log), None)
+
     def give_up(self, link: int, incident: IncidentId, log: LogId) -> None:
         """What the peer offers of this log cannot be taken now; its next heights put it back on the list."""
         self._sessions[link].wanting.pop((incident, log), None)

