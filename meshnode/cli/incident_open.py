@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshnode.cli import output
+from meshnode.cli import output, suggestions
 from meshnode.cli.connection import client_command
 from meshnode.cli.incident_write import split_nocs
 from meshnode.cli.values import parse_assignment
@@ -34,10 +34,20 @@ CAP_READ_BYTES_MAX = 1024 * 1024 + 1
 @click.option(
     "--cap", type=click.Path(readable=False, path_type=Path), metavar="FILE", help="CAP 1.2 alert to begin with."
 )
-@click.option("--kind", metavar="KIND", help="man-hunt, public-protection, cbrn-e or other; a CAP alert suggests one.")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    shell_complete=suggestions.kinds,
+    help="man-hunt, public-protection, cbrn-e or other; a CAP alert suggests one.",
+)
 @click.option("--title", metavar="TEXT", help="What people will call it; a CAP alert suggests one.")
 @click.option(
-    "--field", "fields", multiple=True, metavar="FIELD=VALUE", help="Further first values; FIELD+=VALUE in sets."
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    shell_complete=suggestions.assignments,
+    help="Further first values; FIELD+=VALUE in sets.",
 )
 @click.option("--share", "share_with", multiple=True, metavar="NOC,NOC", help="NOCs that become members at once.")
 @click.option("--language", default="en", show_default=True, help="Preferred language of the alert's title.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshnode.cli import output
+from meshnode.cli import output, suggestions
 from meshnode.cli.connection import client_command, find_incident, find_object, find_value, read_field, value_id
 from meshnode.cli.incident_read import author_text, incident_argument, object_option, resolve_text
 from meshnode.cli.values import parse_assignment, typed_value
@@ -23,8 +23,8 @@ json_value_option = click.option("--json-value", is_flag=True, help="VALUE is JS
 
 @click.command("set")
 @incident_argument
-@click.argument("field")
-@click.argument("value")
+@click.argument("field", shell_complete=suggestions.fields)
+@click.argument("value", shell_complete=suggestions.values)
 @object_option
 @click.option(
     "--replaces",
@@ -67,9 +67,11 @@ def set_command(
 
 @click.command()
 @incident_argument
-@click.argument("field")
+@click.argument("field", shell_complete=suggestions.fields)
 @click.option("--take", metavar="VALUE-ID", help="Keep this one of the values.")
-@click.option("--value", metavar="VALUE", help="Put a new value in place of all of them.")
+@click.option(
+    "--value", metavar="VALUE", shell_complete=suggestions.values, help="Put a new value in place of all of them."
+)
 @object_option
 @json_value_option
 @client_command(writes=True)
@@ -106,8 +108,8 @@ def resolve(
 
 @click.command()
 @incident_argument
-@click.argument("collection")
-@click.argument("assignments", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.argument("collection", shell_complete=suggestions.collections)
+@click.argument("assignments", nargs=-1, metavar="[FIELD=VALUE]...", shell_complete=suggestions.assignments)
 @client_command(writes=True)
 def add(client: Client, incident: str, collection: str, assignments: tuple[str, ...], as_json: bool) -> None:
     """Make a new object in COLLECTION (persons, vehicles, locations, units, tasks, reports).
@@ -133,8 +135,8 @@ def add(client: Client, incident: str, collection: str, assignments: tuple[str, 
 
 @click.command("add-to")
 @incident_argument
-@click.argument("field")
-@click.argument("values", nargs=-1, required=True, metavar="VALUE...")
+@click.argument("field", shell_complete=suggestions.fields)
+@click.argument("values", nargs=-1, required=True, metavar="VALUE...", shell_complete=suggestions.values)
 @object_option
 @json_value_option
 @client_command(writes=True)
@@ -159,8 +161,8 @@ def add_to(
 
 @click.command("remove-from")
 @incident_argument
-@click.argument("field")
-@click.argument("values", nargs=-1, required=True, metavar="VALUE...")
+@click.argument("field", shell_complete=suggestions.fields)
+@click.argument("values", nargs=-1, required=True, metavar="VALUE...", shell_complete=suggestions.values)
 @object_option
 @json_value_option
 @client_command(writes=True)
@@ -199,8 +201,18 @@ def delete(client: Client, incident: str, object_text: str, as_json: bool) -> No
 @click.command()
 @incident_argument
 @click.argument("text", required=False, metavar="[TEXT]")
-@click.option("--precedence", metavar="WORD", help="flash, immediate, priority or routine.")
-@click.option("--marking", metavar="TLP", help="How far it may be passed on, like TLP:AMBER.")
+@click.option(
+    "--precedence",
+    metavar="WORD",
+    shell_complete=suggestions.record_word("precedence"),
+    help="flash, immediate, priority or routine.",
+)
+@click.option(
+    "--marking",
+    metavar="TLP",
+    shell_complete=suggestions.record_word("marking"),
+    help="How far it may be passed on, like TLP:AMBER.",
+)
 @click.option("--category", metavar="WORD", help="What the record is about.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Newest records to list.")
 @client_command(writes=True)
