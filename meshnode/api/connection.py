@@ -124,7 +124,7 @@ class Connection:
 
     async def _receive(self, deadline: float) -> bytes | None:
         """Bytes, ``b""`` at the end of the connection, or None at the deadline and when stopped."""
-        while True:
+        while not self._stopping:
             with trio.CancelScope(deadline=deadline) as scope:
                 self._waiting = scope
                 try:
@@ -139,6 +139,7 @@ class Connection:
                 continue
             except OSError as error:
                 raise ClientGone from error
+        return None
 
     # --- out --------------------------------------------------------------------------------------------------
 

@@ -127,6 +127,8 @@ class ApiServer:
         open_here.value += 1
         account.connections += 1
         self._connections.add(connection)
+        if self._stopping:  # it came in the moment of the stop, before accepting was over
+            connection.stop()
 
     async def _run(self, connection: Connection, uid: int, account: UserAccount, open_here: _Counter) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import socket
@@ -298,3 +299,21 @@ async def test_stopping_ends_idle_clients_and_streams_and_finishes_the_change_in
         rig.service.gate.set()
         assert (await writer.response()).status == 200
         assert await writer.is_closed()
+
+
+@pytest.mark.parametrize("ticks", range(12))
+async def test_a_stop_in_any_moment_ends_who_has_just_come(tmp_path, autojump_clock, ticks):
+    """Virtual time: a client that the stop overlooked would be waited for until its time-out."""
+    with contextlib.ExitStack() as clients:
+        async with serving(tmp_path) as rig:
+            begun = trio.current_time()
+            for data in (b"", b"GET /v1/node HT", b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n") * 3:
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(rig.change_path)
+                client.sendall(data)
+            for _ in range(ticks):
+                await trio.lowlevel.checkpoint()
+            rig.server.stop()
+            await trio.sleep(1.0)
+            assert not rig.server._connections
+            assert trio.current_time() - begun < 2.0
