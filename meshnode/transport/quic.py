@@ -4,8 +4,9 @@ One socket listens and dials, so the address a peer sees is one it can dial. Thr
 
 - **the reader** takes all datagrams that are there (up to a turn's worth), gives each to its link by connection id, in
   order, and then settles every link it touched, once: outputs, windows, acknowledgements, new data;
-- **a pump per link** sleeps until the link's deadline or a call of the daemon's, and then settles the link. What the
-  daemon sends in one go leaves in one go, packed together; when the reader moves a deadline it moves the sleeping
+- **the flusher** settles, once, every link the daemon has just sent on. What the daemon sends in one go leaves in one
+  go, packed together;
+- **a pump per link** sleeps until the link's deadline and then settles the link. Who moves a deadline moves the sleeping
   pump's, without waking it;
 - **the delivery** carries over what the daemon had no room for.
 
@@ -48,11 +49,10 @@ TIMER_SECONDS_MIN = 0.001
 class _Pump:
     """The sleeping side of one link, and what the transport keeps about it."""
 
-    __slots__ = ("connection_ids", "is_up", "link", "scope", "wake")
+    __slots__ = ("connection_ids", "is_up", "link", "scope")
 
     def __init__(self, link: QuicLink) -> None:
         self.link = link
-        self.wake = trio.Event()
         self.scope: trio.CancelScope | None = None
         self.connection_ids: set[bytes] = set()
         self.is_up = False
@@ -96,6 +96,8 @@ class QuicTransport:
         self._resolving = 0
         self._links = 0
         """Proven, or being dialled: what links_max counts."""
+        self._unflushed: dict[_Pump, None] = {}
+        self._flush_wanted = trio.Event()
         self._running: _Running | None = None
 
     # --- Transport ---
@@ -117,6 +119,7 @@ class QuicTransport:
                 nursery.start_soon(self._delivery.run)
                 nursery.start_soon(udp.run)
                 nursery.start_soon(self._read, self._running)
+                nursery.start_soon(self._flush, self._running)
                 task_status.started(udp.address)
         finally:
             now = trio.current_time()
@@ -151,7 +154,7 @@ class QuicTransport:
         pump = self._pumps.get(link)
         if pump is not None:
             pump.link.send(channel, data, droppable, trio.current_time())
-            pump.wake.set()
+            self._flush_soon(pump)
 
     def close(self, link: int, code: str) -> None:
         pump = self._pumps.get(link)
@@ -238,15 +241,27 @@ class QuicTransport:
         link = pump.link
         while link.state is not State.GONE:
             with trio.CancelScope(deadline=_deadline(link, trio.current_time())) as pump.scope:
-                await pump.wake.wait()
+                await trio.sleep_forever()
             pump.scope = None
-            pump.wake = trio.Event()
             now = trio.current_time()
             link.handle_deadline(now)
             self._settle(running, pump, now)
         del self._pumps[link.number]
         for connection_id in pump.connection_ids:
             self._routes.pop(connection_id, None)
+
+    def _flush_soon(self, pump: _Pump) -> None:
+        self._unflushed[pump] = None
+        self._flush_wanted.set()
+
+    async def _flush(self, running: _Running) -> None:
+        while True:
+            await self._flush_wanted.wait()
+            self._flush_wanted = trio.Event()
+            unflushed, self._unflushed = self._unflushed, {}
+            now = trio.current_time()
+            for pump in unflushed:
+                self._settle(running, pump, now)
 
     def _settle(self, running: _Running, pump: _Pump, now: float) -> None:
         """Everything that follows from what the link was told: records, then datagrams, then its next deadline."""
@@ -296,7 +311,7 @@ class QuicTransport:
         pump = self._pumps.get(frame.link)
         if pump is not None:
             pump.link.frame_handed_over(frame)
-            pump.wake.set()
+            self._flush_soon(pump)
 
     async def _read(self, running: _Running) -> None:
         while True:

@@ -54,6 +54,15 @@ PACKETS_PER_KEY = 2**21
 """After so many packets in either direction the dialler asks for new keys: AES-GCM may protect 2**23 with one key
 (RFC 9001, section 6.6), which a busy link reaches after nine gigabytes, and aioquic does not count them."""
 
+ACK_DELAY_SECONDS = 0.015
+"""How long an acknowledgement waits for something to travel with. Half of what a lone write costs its receivers would be
+one datagram that says nothing else. Below the 25 ms that aioquic promises the peer (max_ack_delay), with room for a
+late timer."""
+ACK_PACKETS_MAX = 8
+"""An acknowledgement does not wait for more packets than this: a sender learns of room and loss while it sends. RFC 9000,
+section 13.2.2, recommends two; a receiver that answers less often saves both ends datagrams, and ten packets are the
+smallest window a sender starts with."""
+
 PIECES_EXCEEDED = 0x4D01
 """Our own error code, for a close that aioquic carries out; outside the range that QUIC itself uses."""
 
@@ -86,6 +95,8 @@ class BoundedConnection(QuicConnection):
         self._connection_window = configuration.max_data
         self._consumed: dict[int, int] = {}
         self._keys_renewed_at = 0
+        self._unacknowledged = 0
+        """Packets received since an acknowledgement was last sent."""
 
     # --- what the link asks ---
 
@@ -195,6 +206,14 @@ class BoundedConnection(QuicConnection):
         if space is not None and space.ack_at is not None and space.ack_at > now:
             space.ack_at = now
 
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        super().receive_datagram(data, addr, now)
+        if self._handshake_confirmed:
+            self._ack_delay = ACK_DELAY_SECONDS
+            self._unacknowledged += 1
+            if self._unacknowledged >= ACK_PACKETS_MAX:
+                self.hurry_acknowledgement(now)
+
     # --- windows ---
 
     def open_windows(self, stream_window_bytes: int, connection_window_bytes: int, streams_max: int) -> None:
@@ -245,6 +264,10 @@ class BoundedConnection(QuicConnection):
             stream.max_stream_data_local_sent = stream.max_stream_data_local
 
     # --- what aioquic calls ---
+
+    def _write_ack_frame(self, builder: QuicPacketBuilder, space: QuicPacketSpace, now: float) -> None:
+        super()._write_ack_frame(builder, space, now)
+        self._unacknowledged = 0
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)

@@ -62,7 +62,7 @@ class Intruder:
         """Bytes of the stream itself, without a frame around them."""
         link = await self.link()
         self.transport._pumps[link].link._quic.send_stream_data(0, data)
-        self.transport._pumps[link].wake.set()
+        self.transport._flush_soon(self.transport._pumps[link])
         with trio.move_on_after(patience_s):
             async for record in self.transport.receive:
                 if isinstance(record, LinkDown) and record.link == link:
@@ -93,7 +93,7 @@ def samples() -> list[bytes]:
             wire.Announce(((incident, log, 7),)),
             wire.Roster(((DeviceId(bytes(32)), 7, bytes(32)),), True),
             wire.RosterRecords(((bytes(100), bytes(100)),)),
-            wire.Packages(incident, ((bytes(32), bytes(200)),)),
+            wire.Packages(incident, ((bytes(32), bytes(200)),), 0),
         )
     ]
 

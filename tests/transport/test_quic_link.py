@@ -25,7 +25,7 @@ from meshnode.transport.base import HELLO_STREAM_BYTES_MAX
 from meshnode.transport.quic_link import Ended, QuicLink, State
 from meshnode.transport.quic_settings import QuicSettings
 from meshnode.transport.quic_tls import make_configuration, make_tls_identity
-from meshnode.transport.quic_window import BoundedConnection
+from meshnode.transport.quic_window import ACK_DELAY_SECONDS, ACK_PACKETS_MAX, BoundedConnection
 
 # --- liveness ---------------------------------------------------------------------------------------------------
 
@@ -57,12 +57,32 @@ def test_an_unused_link_costs_a_ping_and_its_answer_per_keepalive() -> None:
             link.handle_deadline(pair.now)
         while sent := pair.carry(pair.dialer) + pair.carry(pair.acceptor):
             datagrams += sent
-        pair.now += 0.01
+        pair.now += ACK_DELAY_SECONDS
         for link in (pair.dialer, pair.acceptor):
             link.handle_deadline(pair.now)
             datagrams += pair.carry(link)
     assert pair.dialer.state is pair.acceptor.state is State.UP
     assert datagrams <= 4 * 2 * 2 + 4
+
+
+def test_an_acknowledgement_waits_for_company_but_not_for_long() -> None:
+    pair = LinkPair().up()
+    pair.run(1)
+    pair.dialer.send(Channel.CONTROL, b"one", False, pair.now)
+    assert (pair.carry(pair.dialer), pair.carry(pair.acceptor)) == (1, 0)
+    assert pair.acceptor.deadline() == pytest.approx(pair.now + ACK_DELAY_SECONDS)
+    pair.now += ACK_DELAY_SECONDS
+    pair.acceptor.handle_deadline(pair.now)
+    assert pair.carry(pair.acceptor) == 1
+
+
+def test_an_acknowledgement_waits_for_eight_packets_at_most() -> None:
+    pair = LinkPair().up()
+    pair.run(1)
+    for sent in range(1, ACK_PACKETS_MAX + 1):
+        pair.now += 0.001  # the pace of the sender
+        pair.dialer.send(Channel.CONTROL, b"one of many", False, pair.now)
+        assert (pair.carry(pair.dialer), pair.carry(pair.acceptor)) == (1, sent == ACK_PACKETS_MAX)
 
 
 def test_the_close_is_repeated_to_a_peer_that_did_not_hear_it() -> None:
