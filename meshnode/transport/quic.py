@@ -6,8 +6,8 @@ One socket listens and dials, so the address a peer sees is one it can dial. Thr
   order, and then settles every link it touched, once: outputs, windows, acknowledgements, new data;
 - **the flusher** settles, once, every link the daemon has just sent on. What the daemon sends in one go leaves in one
   go, packed together;
-- **a pump per link** sleeps until the link's deadline and then settles the link. Who moves a deadline moves the sleeping
-  pump's, without waking it;
+- **a pump per link** sleeps until the link's deadline and then settles the link. Who moves a deadline moves the
+  sleeping pump's, without waking it;
 - **the delivery** carries over what the daemon had no room for.
 
 Nothing is polled and no task is started for a datagram. Whatever a datagram makes a link do, the other links and the

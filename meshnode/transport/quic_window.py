@@ -55,13 +55,11 @@ PACKETS_PER_KEY = 2**21
 (RFC 9001, section 6.6), which a busy link reaches after nine gigabytes, and aioquic does not count them."""
 
 ACK_DELAY_SECONDS = 0.015
-"""How long an acknowledgement waits for something to travel with. Half of what a lone write costs its receivers would be
-one datagram that says nothing else. Below the 25 ms that aioquic promises the peer (max_ack_delay), with room for a
-late timer."""
+"""How long an acknowledgement waits for something to travel with: a datagram that says nothing else costs both ends as
+much as one that does. Below the 25 ms that aioquic promises the peer (max_ack_delay), with room for a late timer."""
 ACK_PACKETS_MAX = 8
-"""An acknowledgement does not wait for more packets than this: a sender learns of room and loss while it sends. RFC 9000,
-section 13.2.2, recommends two; a receiver that answers less often saves both ends datagrams, and ten packets are the
-smallest window a sender starts with."""
+"""An acknowledgement does not wait for more packets than this: a sender learns of room and loss while it sends. RFC
+9000, section 13.2.2, recommends two and allows more; ten packets are the smallest window a sender starts with."""
 
 PIECES_EXCEEDED = 0x4D01
 """Our own error code, for a close that aioquic carries out; outside the range that QUIC itself uses."""

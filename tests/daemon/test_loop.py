@@ -10,7 +10,7 @@ from one_process import FAILED, FULL, Daemon, FaultyCommits, make_network, outco
 from meshnode.core import wire
 from meshnode.core.events import Channel, DialFailed, Received, Send, Tick, Written
 from meshnode.daemon import loop
-from meshnode.daemon.loop import GROUPS_MAX, INBOX_MAX, PROBE_INTERVAL_S
+from meshnode.daemon.loop import COMMIT_PACE_S, GROUPS_MAX, INBOX_MAX, PROBE_INTERVAL_S
 from meshnode.errors import LocalFaultError, RefusedError
 
 SLOW_S = 5.0
@@ -84,6 +84,32 @@ async def test_requests_that_come_while_the_disk_works_share_one_commit(
         assert be.disk.jobs - before == 2
         assert trio.current_time() - started < 2 * SLOW_S + 1
         assert len(be.texts(incident)) == 40
+
+
+async def test_what_peers_push_fast_shares_commits_and_a_local_request_does_not_wait_for_that(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network = make_network()
+    be, nl = Daemon(network, "BE", ("NL",)), Daemon(network, "NL")
+    async with running(be, nl):
+        await until(lambda: be.knows("NL") and nl.knows("BE"))
+        incident = await be.open(share=("NL",))
+        await until(lambda: bool(nl.service.incidents_view()))
+        await trio.sleep(1.0)
+        begun, before = trio.current_time(), nl.disk.jobs
+        for number in range(50):
+            await be.log(incident, f"record {number}")
+            await trio.sleep(COMMIT_PACE_S / 5)
+        await until(lambda: len(nl.texts(incident)) == 50)
+        commits = nl.disk.jobs - before
+        assert commits <= (trio.current_time() - begun) / COMMIT_PACE_S + 2
+        assert be.disk.jobs >= 50  # each of these was waited for
+
+        await be.log(incident, "one more")
+        await until(lambda: len(nl.texts(incident)) == 51)
+        asked = trio.current_time()
+        await nl.log(incident, "answered at once")
+        assert trio.current_time() - asked < COMMIT_PACE_S / 2
 
 
 async def test_reads_answer_at_once_while_every_sync_takes_five_seconds(
