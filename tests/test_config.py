@@ -49,6 +49,7 @@ anti_entropy_interval = "2500ms"
 redial_min = "250ms"
 redial_max = "2min"
 idle_timeout = "10s"
+max = 40
 
 [relay]
 quota_incident = "64MiB"
@@ -90,7 +91,7 @@ def test_every_setting_is_read_in_its_own_unit(tmp_path: Path) -> None:
         api=c.ApiConfig(Path("/run/meshnode/api.sock"), tmp_path / "read.sock", 0o600, "dispatch"),
         discovery=c.DiscoveryConfig(True, "eth0"),
         sync=c.SyncConfig(2.5),
-        links=c.LinksConfig(0.25, 120.0, 10.0),
+        links=c.LinksConfig(0.25, 120.0, 10.0, 40),
         relay=c.RelayConfig(64 * 2**20, 2 * 2**30, 86_400.0),
         log=c.LogConfig("debug", "json"),
     )
@@ -153,9 +154,14 @@ def test_the_socket_stands_in_the_data_directory_unless_it_is_set(tmp_path: Path
         ('[relay]\nquota_total = "0.3B"', "config-wrong-unit", 2, '"64MiB"'),
         ('[relay]\nquota_incident = "1KiB"', "config-out-of-range", 2, "1TiB"),
         ("[relay]\nquota_total = 1979-05-27", "config-wrong-type", 2, "size"),
+        ("[links]\nmax = 0", "config-out-of-range", 2, "1 to 4096"),
+        ("[links]\nmax = 4097", "config-out-of-range", 2, "1 to 4096"),
+        ('[links]\nmax = "40"', "config-wrong-type", 2, "whole number"),
+        ("[links]\nmax = true", "config-wrong-type", 2, "whole number"),
         ('[log]\nlevel = "loud"', "config-bad-value", 2, '"info"'),
         ("[node]\nrelay = \n", "config-not-toml", 2, "toml"),
         ('[links]\nredial_min = "1min"\nredial_max = "2s"', "config-contradiction", 0, "redial_min"),
+        ("[links]\nmax = 1\n" + '[[peer]]\naddresses = ["a:1"]\n' * 2, "config-contradiction", 0, "links.max"),
         ('[relay]\nquota_incident = "2GiB"\nquota_total = "1GiB"', "config-contradiction", 0, "lower it"),
         ('[api]\nsocket = "/a"\nread_socket = "/a"', "config-contradiction", 0, "path of its own"),
         (f'[api]\nsocket = "/{"x" * SOCKET_PATH_BYTES_MAX}"', "config-socket-path-too-long", 0, "shorter"),

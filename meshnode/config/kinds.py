@@ -101,6 +101,19 @@ def _measured(
     return Kind(f"{name}, {minimum} to {maximum}", read, show)
 
 
+def count(minimum: int, maximum: int) -> Kind:
+    form = f"a whole number, {minimum} to {maximum}"
+
+    def read(value: Any) -> int:
+        number: int = _typed(value, int, form)
+        if not minimum <= number <= maximum:
+            reason = f"{number} is outside {minimum} to {maximum}"
+            raise WrongValueError("config-out-of-range", reason, f"choose a number from {minimum} to {maximum}")
+        return number
+
+    return Kind(form, read)
+
+
 def choice(*choices: str) -> Kind:
     form = " or ".join(f'"{choice}"' for choice in choices)
 

@@ -17,7 +17,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meshnode.config.kinds import ADDRESS, ADDRESSES, BOOL, DEVICE, MODE, NOC, PATH, TEXT, Kind, choice, duration, size
+from meshnode.config.kinds import (
+    ADDRESS,
+    ADDRESSES,
+    BOOL,
+    DEVICE,
+    MODE,
+    NOC,
+    PATH,
+    TEXT,
+    Kind,
+    choice,
+    count,
+    duration,
+    size,
+)
 from meshnode.errors import LocalFaultError
 
 PEERS_MAX = 1024
@@ -200,6 +214,17 @@ class LinksConfig:
             ),
         ),
     )
+    links_max: int = field(
+        default=256,
+        metadata=_row(
+            "max",
+            count(1, 4096),
+            (
+                "Links and attempts at one time. Each configured peer needs one, and so does each node that dials this "
+                "one. A hostile peer can make its link cost 2.5 MiB of memory."
+            ),
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +335,12 @@ def validate(config: Config, source: str) -> None:
         "config-out-of-range",
         f"more than {PEERS_MAX} peers",
         "name a few well-connected peers; the others are learned from them",
+    )
+    demand(
+        len(config.peers) <= config.links.links_max,
+        "config-contradiction",
+        f"{len(config.peers)} peers and links.max = {config.links.links_max}: some would never be linked",
+        "raise links.max, or name fewer peers; the others are learned from them",
     )
     for socket in filter(None, (config.socket, config.api.read_socket)):
         demand(

@@ -188,10 +188,10 @@ class Node:
     def _on_link_up(self, event: LinkUp) -> None:
         now = self._now
         if not self.peers.is_as_configured(event):
-            self.peers.on_dial_failed(event.address, "peer-not-as-configured", now.monotonic_s)
+            self.peers.on_dial_failed(event.address, "not-as-configured", now.monotonic_s)
             who = f"{event.peer.noc}/{event.peer.name} answers at {event.address}, which is configured for another"
-            self.outbox.report("peer-not-as-configured", who, address=event.address)
-            self.outbox.close(event.link, "peer-not-as-configured")
+            self.outbox.report("not-as-configured", who, address=event.address)
+            self.outbox.close(event.link, "not-as-configured")
             return
         unwanted = self.peers.on_link_up(event, now.monotonic_s, now.wall_ms)
         if unwanted is not None:
@@ -241,7 +241,9 @@ class Node:
         if not self.exchange.has(link):
             return  # the link was closed by us; frames may still be on the way
         if not self._budgets.admit(link, len(event.data), self._now.monotonic_s):
-            self._refuse(link, UntrustedInputError("peer-too-fast", "the peer sends or asks for more than its budget"))
+            action = "the peer's software must keep to what protocol/limits.md says"
+            reason = "the peer sends or asks for more than its budget"
+            self._refuse(link, UntrustedInputError("too-fast", reason, action))
             return
         mark = self.outbox.mark()
         try:

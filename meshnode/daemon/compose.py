@@ -198,4 +198,9 @@ async def _discover(config: Config, identity: Identity, address: str, loop: Loop
 
 def _quic_settings(config: Config) -> QuicSettings:
     idle_s = config.links.idle_timeout_s
-    return QuicSettings(listen=config.listen.address, idle_timeout_seconds=idle_s, keepalive_seconds=idle_s / 3)
+    return QuicSettings(
+        listen=config.listen.address,
+        idle_timeout_seconds=idle_s,
+        keepalive_seconds=idle_s / 3,
+        links_max=config.links.links_max,
+    )

@@ -121,11 +121,13 @@ CODES: dict[str, CodeEntry] = {
     ),
     "hello-timeout": CodeEntry("no hello within the time allowed", "check that the other end is a meshnode"),
     "connection-refused": CodeEntry("the peer has no room for another link", "dial again later"),
-    "too-many-links": CodeEntry("this node has as many links as it is configured for", "raise links_max or dial fewer"),
+    "too-many-links": CodeEntry(
+        "this node has as many links as links.max allows", "raise links.max, or configure fewer peers"
+    ),
     "cannot-listen": CodeEntry("the UDP address cannot be bound", "choose a free port and an address of this host"),
     "network-path-lost": CodeEntry("the peer's new address could not be validated", "none; the link is dialled again"),
     # Dialling.
-    "bad-address": CodeEntry("the address is not host:port", "write 192.0.2.1:7447, [2001:db8::1]:7447 or name:7447"),
+    "bad-address": CodeEntry("the address is not host:port", "write 192.0.2.1:7411, [2001:db8::1]:7411 or name:7411"),
     "name-not-found": CodeEntry("the name does not resolve", "check the name and the resolver"),
     "name-timeout": CodeEntry("the resolver did not answer in time", "check the resolver or write the IP address"),
     "address-family": CodeEntry("the listening socket cannot reach addresses of this family", "listen on [::]"),

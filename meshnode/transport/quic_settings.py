@@ -17,7 +17,7 @@ from meshnode.transport.base import (
 class QuicSettings:
     """Checked when made: LocalFaultError ``bad-setting``. The defaults suit a NOC; a lab shortens the times."""
 
-    listen: str = "[::]:7447"
+    listen: str = "[::]:7411"
     """Where the one UDP socket is bound, ``ip:port``. ``[::]`` takes IPv4 too. Port 0 lets the system choose."""
 
     idle_timeout_seconds: float = 15.0

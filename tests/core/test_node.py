@@ -157,8 +157,8 @@ def test_an_address_that_discovery_found_is_dialled() -> None:
 def test_who_is_not_as_configured_is_closed_told_and_dialled_again_later(configured: ConfiguredPeer) -> None:
     node = make(peers=(configured,))
     found = effects(node, LinkUp(1, NL, "NL:1", dialed=True))
-    assert CloseLink(1, "peer-not-as-configured") in found
-    assert node.outbox.counts == {"peer-not-as-configured": 1}
+    assert CloseLink(1, "not-as-configured") in found
+    assert node.outbox.counts == {"not-as-configured": 1}
     assert not node.peers.by_link
     assert effects(node, LinkDown(1, "closed"), Received(1, Channel.CONTROL, b"x")) == ()
     assert Dial("NL:1") in effects(node, Tick(), now=5.0)

@@ -196,8 +196,8 @@ async def test_another_noc_than_was_configured_for_an_address(make_mesh: MakeMes
     be.config.write_text(be.config.read_text().replace(nl.address, xx.address))
     mesh.start(xx)
     mesh.start(be)
-    wait_for(lambda: "peer-not-as-configured" in log_codes(be), 20.0, "the wrong NOC is noticed")
-    assert refusals(be)["peer-not-as-configured"] >= 1
+    wait_for(lambda: "not-as-configured" in log_codes(be), 20.0, "the wrong NOC is noticed")
+    assert refusals(be)["not-as-configured"] >= 1
 
 
 async def test_a_peer_that_is_configured_by_name_is_held_to_its_pin_and_dialled_again(make_mesh: MakeMesh) -> None:
@@ -214,4 +214,4 @@ async def test_a_peer_that_is_configured_by_name_is_held_to_its_pin_and_dialled_
     assert be.stop() == 0
     be.config.write_text(be.config.read_text().replace('noc = "NL"', 'noc = "XX"'))
     mesh.start(be)
-    wait_for(lambda: "peer-not-as-configured" in log_codes(be), 20.0, "the wrong NOC is noticed")
+    wait_for(lambda: "not-as-configured" in log_codes(be), 20.0, "the wrong NOC is noticed")

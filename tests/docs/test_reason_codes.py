@@ -84,3 +84,9 @@ def test_the_collector_finds_codes_in_every_position() -> None:
 def test_no_exception_of_the_collector_is_out_of_date() -> None:
     assert NOT_CODES - said().texts == set()
     assert {code for codes in PUT_TOGETHER.values() for code in codes} <= said().places.keys()
+
+
+def test_only_what_the_other_end_said_begins_with_peer() -> None:
+    """So a code with ``peer-`` in front is looked up without it, and the reason looked for over there."""
+    ours = {code: places for code, places in said().places.items() if code.startswith("peer-")}
+    assert {place.split(":")[0] for places in ours.values() for place in places} <= {"transport/quic_link.py"}, ours

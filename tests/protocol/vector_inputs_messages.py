@@ -49,9 +49,9 @@ def _messages(book: Book) -> None:
         [
             13,
             [
-                [bytes(BE.id), "be-1.example:7447"],
-                [bytes(NL.id), "192.0.2.7:7447"],
-                [bytes(NL.id), "[2001:db8::7]:7447"],
+                [bytes(BE.id), "be-1.example:7411"],
+                [bytes(NL.id), "192.0.2.7:7411"],
+                [bytes(NL.id), "[2001:db8::7]:7411"],
             ],
         ],
     )
@@ -102,9 +102,9 @@ def _bad_messages(book: Book) -> None:
     )
     refuses("run-seal-63", "a seal of 63 bytes", [5, INC, L, 1, bytes(32), [bytes(KEY_ID)], [row], bytes(63)])
     refuses("roster-records-empty", "no records", [12, []])
-    refuses("address-blank", "a blank in an address", [13, [[bytes(BE.id), "be-1 .example:7447"]]])
+    refuses("address-blank", "a blank in an address", [13, [[bytes(BE.id), "be-1 .example:7411"]]])
     refuses("address-no-port", "no port", [13, [[bytes(BE.id), "be-1.example"]]])
-    refuses("address-ipv6-bare", "IPv6 without brackets", [13, [[bytes(BE.id), "2001:db8::7:7447"]]])
+    refuses("address-ipv6-bare", "IPv6 without brackets", [13, [[bytes(BE.id), "2001:db8::7:7411"]]])
     refuses("packages-17", "seventeen packages", [15, INC, [[bytes(KEY_ID), b""]] * 17])
     book.refuses("message", "cbor-forbidden-type", "tag-inside", "a tag anywhere", frame="8308c140f6")
     book.refuses(

@@ -75,7 +75,7 @@ def test_a_length_that_was_only_claimed_takes_no_memory() -> None:
 @pytest.mark.parametrize(
     ("address", "host", "port"),
     [
-        ("192.0.2.1:7447", "192.0.2.1", 7447),
+        ("192.0.2.1:7411", "192.0.2.1", 7411),
         ("[2001:db8::1]:1", "2001:db8::1", 1),
         ("noc.example:65535", "noc.example", 65_535),
     ],
@@ -96,8 +96,8 @@ def test_any_text_is_an_address_or_a_refusal(text: str) -> None:
 
 
 def test_an_ipv4_peer_of_a_dual_stack_socket_is_shown_as_ipv4() -> None:
-    assert format_address(("::ffff:192.0.2.1", 7447, 0, 0)) == "192.0.2.1:7447"
-    assert format_address(("2001:db8::1", 7447, 0, 0)) == "[2001:db8::1]:7447"
+    assert format_address(("::ffff:192.0.2.1", 7411, 0, 0)) == "192.0.2.1:7411"
+    assert format_address(("2001:db8::1", 7411, 0, 0)) == "[2001:db8::1]:7411"
 
 
 @pytest.mark.parametrize("phrase", ["", "Two words", "<b>", "a" * 49, "-x", "UPPER", "b\u00e4d"])

@@ -196,11 +196,11 @@ async def test_a_name_is_dialled_by_what_it_resolves_to_and_the_link_names_what_
         ("nowhere", "bad-address"),
         ("127.0.0.1:0", "bad-address"),
         ("127.0.0.1:70000", "bad-address"),
-        ("::1:7447", "bad-address"),
-        ("[127.0.0.1]:7447", "bad-address"),
-        ("[2001:db8::1]:7447", "address-family"),
-        ("no such host.invalid:7447", "bad-address"),
-        ("xn--\u00e9" + "\u00e9" * 70 + ":7447", "name-not-found"),
+        ("::1:7411", "bad-address"),
+        ("[127.0.0.1]:7411", "bad-address"),
+        ("[2001:db8::1]:7411", "address-family"),
+        ("no such host.invalid:7411", "bad-address"),
+        ("xn--\u00e9" + "\u00e9" * 70 + ":7411", "name-not-found"),
     ],
 )
 async def test_an_address_that_cannot_be_dialled_fails_with_a_reason(address: str, code: str) -> None:
@@ -226,11 +226,11 @@ async def test_a_resolver_that_hangs_holds_nothing_else_up(monkeypatch: pytest.M
     monkeypatch.setattr(quic_module, "resolve", hanging)
     one, two = quic(1, resolve_timeout_seconds=0.2), quic(2)
     async with running(one, two) as (_, address):
-        one.dial("noc.example:7447")
+        one.dial("noc.example:7411")
         await link(one, two, address)
         failed = await wait_for(one, DialFailed)
         assert isinstance(failed, DialFailed)
-        assert (failed.address, failed.code) == ("noc.example:7447", "name-timeout")
+        assert (failed.address, failed.code) == ("noc.example:7411", "name-timeout")
         answered.set()
 
 
