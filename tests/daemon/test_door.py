@@ -215,3 +215,21 @@ async def test_a_peer_that_is_configured_by_name_is_held_to_its_pin_and_dialled_
     be.config.write_text(be.config.read_text().replace('noc = "NL"', 'noc = "XX"'))
     mesh.start(be)
     wait_for(lambda: "not-as-configured" in log_codes(be), 20.0, "the wrong NOC is noticed")
+
+
+async def test_a_node_that_has_as_many_links_as_it_is_allowed_refuses_another_and_keeps_what_it_has(
+    make_mesh: MakeMesh,
+) -> None:
+    mesh = make_mesh("BE", "NL", "XX")
+    be, nl, de = mesh["BE"], mesh["NL"], mesh["XX"]
+    mesh.configure(be, [])
+    be.config.write_text(be.config.read_text().replace("[links]", "[links]\nmax = 1"))
+    for node in (nl, de):
+        mesh.configure(node, [be])
+    for node in (be, nl):
+        mesh.start(node)
+    wait_for(lambda: is_linked(be), 20.0, "the link is up")
+    mesh.start(de)
+    wait_for(lambda: "too-many-links" in refusals(be), 20.0, "the newcomer is refused")
+    wait_for(lambda: "connection-refused" in de.log.read_text(), 20.0, "the newcomer knows why")
+    assert is_linked(be)
