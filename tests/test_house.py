@@ -60,7 +60,7 @@ CORE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("pasts", "lineage", "groups"),
     ("crdt", "snapshot", "field_types", "schema_fields", "schema", "planning", "incident", "attachments"),
     ("replica", "holdings", "outbox", "archive", "incidents"),
-    ("sync", "gossip", "peers", "picture", "rollcall", "custody", "refusals"),
+    ("sync", "gossip", "peers", "picture", "rollcall", "custody", "refusals", "invitations"),
     ("exchange",),
     ("node",),
     ("reading",),

@@ -22,6 +22,7 @@ from meshnode.core.gossip import Gossip
 from meshnode.core.holdings import Fit, Holdings
 from meshnode.core.ids import DeviceId, IncidentId, KeyId, LogId
 from meshnode.core.incidents import Incidents
+from meshnode.core.invitations import Invitations
 from meshnode.core.log import ENTRY_OVERHEAD_BYTES, LogStore
 from meshnode.core.outbox import Outbox
 from meshnode.core.peers import Peers
@@ -31,12 +32,10 @@ from meshnode.core.retention import Heights
 from meshnode.core.sync import Sync
 from meshnode.errors import LocalFaultError, UntrustedInputError
 
-PACKAGES_INTERVAL_S = 600.0
-"""How often a node that is no relay asks one neighbour again whether an incident is for it."""
 QUOTA_RETRY_S = 600.0
 """How long a neighbour is asked for nothing more of an incident once its share of the room is used up."""
 INTEREST_MAX = 65_536
-"""Incidents remembered per link, of those the peer showed that it holds and those it was asked about."""
+"""Incidents remembered per link, of those the peer showed that it holds and those it has no room for."""
 
 
 HEIGHTS_INTERVAL_S = 2.0
@@ -76,8 +75,7 @@ class Exchange:
         and answering apart: who was told before it was a member asks once more as soon as it is one."""
         self._interest: dict[int, set[IncidentId]] = {}
         """Per link, incidents the peer showed that it holds."""
-        self._asked: dict[int, dict[IncidentId, float]] = {}
-        """Per link, incidents whose packages were asked for, and when to ask again."""
+        self._invitations = Invitations()
         self._refusals = Refusals()
         self._full: dict[int, dict[IncidentId, float]] = {}
         """Per link, incidents for which the peer has no room left, and when to ask for them again."""
@@ -94,13 +92,14 @@ class Exchange:
     def on_link_up(self, link: int, now: Now) -> None:
         self._interest[link] = set()
         self._refusals.on_link_up(link)
+        self._invitations.on_link_up(link)
         self._gossip.on_link_up(link)
         self._sync.on_link_up(link, now.monotonic_s)
 
     def on_link_down(self, link: int, now: Now) -> None:
         del self._interest[link]
         self._told_heights.pop(link, None)
-        self._asked.pop(link, None)
+        self._invitations.on_link_down(link)
         self._full.pop(link, None)
         self._refusals.on_link_down(link)
         self._gossip.on_link_down(link)
@@ -114,6 +113,8 @@ class Exchange:
         for link, rows in self._gossip.due_announcements(now.monotonic_s):
             for start in range(0, len(rows), wire.LIST_MAX):
                 self._outbox.send(link, wire.Announce(tuple(rows[start : start + wire.LIST_MAX])), droppable=True)
+        for link in self._interest if self.takes_in else ():
+            self._ask_for_packages(link, now)
         for link, incident, log in self._gossip.due_grafts(now.monotonic_s):
             self._outbox.send(link, wire.Graft(incident, log, self._height(incident, log)))
         for incident in self._custody.handle_deadline(now) if self.takes_in else ():
@@ -139,7 +140,7 @@ class Exchange:
         for incident, digest in message.digests:
             self._note_interest(link, incident)
             if not self._takes(incident):
-                self._ask_for_packages(link, incident, now)
+                self._invitations.on_shown(link, incident, now.monotonic_s)
             elif not self._holdings.holds(incident) or self._holdings.incident_digest(incident) != digest:
                 if not self._was_judged(link, incident, digest):
                     self._send_heights(link, incident, now, answer=False)
@@ -170,7 +171,7 @@ class Exchange:
 
     def on_heights(self, link: int, message: wire.Heights, now: Now) -> None:
         if not self._takes(message.incident):
-            self._ask_for_packages(link, message.incident, now)
+            self._invitations.on_shown(link, message.incident, now.monotonic_s)
             return
         lacks_of_member = message.last and not self._peers.by_link[link].identity.relay
         if self._is_expired(link, message.incident, message.heights, now, missed=lacks_of_member):
@@ -217,7 +218,7 @@ class Exchange:
         size_bytes = sum(ENTRY_OVERHEAD_BYTES + len(row[1]) + len(row[2] or b"") for row in message.rows)
         asked = self._sync.on_answer(link, incident, log, message.first, len(message.rows), size_bytes)
         if not self._takes(incident) and not self._is_invitation(link, message):
-            self._ask_for_packages(link, incident, now)
+            self._invitations.on_shown(link, incident, now.monotonic_s)
             return
         if self._is_expired(link, incident, ((log, message.last),), now):
             self._sync.on_equal_incident(link, incident)  # nothing more of it is asked there
@@ -310,14 +311,9 @@ class Exchange:
                 self._report_refusal(link, error)
         return False
 
-    def _ask_for_packages(self, link: int, incident: IncidentId, now: Now) -> None:
-        """Once in a while per link: new packages are shown by the relay as they come."""
-        asked = self._asked.setdefault(link, {})
-        if now.monotonic_s >= asked.get(incident, now.monotonic_s):
-            if len(asked) >= INTEREST_MAX:
-                asked.clear()
-            asked[incident] = now.monotonic_s + PACKAGES_INTERVAL_S
-            self._outbox.send(link, wire.PackagesWant(incident))
+    def _ask_for_packages(self, link: int, now: Now) -> None:
+        for incident, older in self._invitations.due(link, now.monotonic_s):
+            self._outbox.send(link, wire.PackagesWant(incident, older))
 
     def _invite(self, run: wire.Run) -> None:
         """Shows new packages to peers that are no relays and may be members without this node knowing it."""
@@ -325,21 +321,26 @@ class Exchange:
             return
         for index, _, package in run.rows:
             if package is not None:
-                message = wire.Packages(run.incident, ((run.key_ids[index], package),))
+                message = wire.Packages(run.incident, ((run.key_ids[index], package),), 0)
                 for link in self._interest:
                     if not self._offers(link, run.incident):
                         self._outbox.send(link, message, droppable=True)
 
     def on_packages_want(self, link: int, message: wire.PackagesWant) -> None:
-        packages = self._incidents.packages(message.incident)
+        packages, older = self._incidents.packages(message.incident, message.older)
         if packages:
-            self._outbox.send(link, wire.Packages(message.incident, tuple(packages)), bulk=True)
+            self._outbox.send(link, wire.Packages(message.incident, tuple(packages), older), bulk=True)
 
     def on_packages(self, link: int, message: wire.Packages, now: Now) -> None:
-        """Whoever can open one is a member, and asks for the incident."""
-        if not self._takes(message.incident) and self._try_packages(link, message.incident, message.packages):
-            self._note_interest(link, message.incident)
-            self._send_heights(link, message.incident, now, answer=False)
+        """Whoever can open one is a member, and asks for the incident; others look at what came before."""
+        incident = message.incident
+        if self._takes(incident):
+            return
+        if self._try_packages(link, incident, message.packages):
+            self._note_interest(link, incident)
+            self._send_heights(link, incident, now, answer=False)
+        else:
+            self._invitations.on_packages(link, incident, len(message.packages), message.older, now.monotonic_s)
 
     # --- who is offered what --------------------------------------------------------------------------------------
 

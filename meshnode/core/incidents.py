@@ -219,18 +219,22 @@ class Incidents:
         self._replica(incident).learn_key(key_id, key)
         return True
 
-    def packages(self, incident: IncidentId) -> list[tuple[KeyId, bytes]]:
-        """The packages stored last, as many as one message carries, for a peer that asks whether it is a member."""
+    def packages(self, incident: IncidentId, older: int = 0) -> tuple[list[tuple[KeyId, bytes]], int]:
+        """For a peer that asks whether it is a member: stored packages, the newest first, as many as one message
+        carries, from the ``older`` that were stored first (0: from all); and how many older ones are left."""
         replica = self.replicas.get(incident)
+        positions = replica.package_positions() if replica is not None else []
         found: list[tuple[KeyId, bytes]] = []
         size_bytes = 0
-        for key_id, (log, seq) in reversed(replica.package_positions() if replica is not None else []):
+        for number in range(min(older or len(positions), len(positions)), 0, -1):
+            key_id, (log, seq) = positions[number - 1]
             for entry in self._store.read(incident, log, seq, seq):
-                size_bytes += len(entry.package or b"")
-                if entry.package is None or size_bytes > PACKAGES_BYTES_MAX or len(found) >= PACKAGES_MAX:
-                    return found
-                found.append((key_id, entry.package))
-        return found
+                package = entry.package or b""
+                size_bytes += len(package)
+                if found and (size_bytes > PACKAGES_BYTES_MAX or len(found) >= PACKAGES_MAX):
+                    return found, number
+                found.append((key_id, package))
+        return found, 0
 
     def forget(self, incident: IncidentId) -> None:
         """An incident that this node never could read is dropped."""

@@ -20,7 +20,7 @@ peer may send them, and the link goes on. Extra items behind the known ones are 
 | RosterRecords | RosterWant, or nobody (a push) | certificate bundles and prekey records |
 | Addresses | - | where nodes of this network were reached |
 | PackagesWant | Incidents that name an unknown one | a node that is no relay asks whether the incident is for it |
-| Packages | PackagesWant, or nobody (a push) | the epoch packages of an incident: who can open one is a member |
+| Packages | PackagesWant, or nobody (a push) | a page of an incident's epoch packages: who opens one is a member |
 
 Source: protocol/wire.cddl and protocol/protocol.md.
 """
@@ -63,7 +63,9 @@ ROSTER_RECORDS_MAX = 100
 ROSTER_RECORD_BYTES_MAX = 6_144
 ADDRESS_BYTES_MAX = 255
 PACKAGES_MAX = 16
-"""Packages in one message. A member opens the newest epochs it is in; older ones follow from their bodies."""
+"""Packages in one message: with their boxes a fraction of a frame. Older ones are asked for page by page."""
+PACKAGE_COUNT_MAX = 2**32 - 1
+"""Packages of one incident at one node: more than a disk holds."""
 PACKAGES_BYTES_MAX = 900_000
 """What a sender puts into one Packages message: with the rest it stays below FRAME_BYTES_MAX."""
 
@@ -170,12 +172,16 @@ class Addresses:
 @dataclass(frozen=True, slots=True)
 class PackagesWant:
     incident: IncidentId
+    older: int
+    """Start with the newest of so many that the answering node stored first; 0 for the newest of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packages:
     incident: IncidentId
     packages: tuple[tuple[KeyId, bytes], ...]
+    older: int
+    """So many older ones are left to be asked for; 0 in a push."""
 
 
 Message = (
@@ -316,6 +322,7 @@ _package = _bytes_up_to(PACKAGE_BYTES_MAX, "an epoch package")
 _record = _bytes_up_to(ROSTER_RECORD_BYTES_MAX, "a roster record")
 _position = _integer(1, SEQ_MAX, "a position")
 _height = _integer(0, SEQ_MAX, "a height")
+_count = _integer(0, PACKAGE_COUNT_MAX, "a number of packages")
 _serial = _integer(0, SERIAL_MAX, "a serial")
 _key_id = _bytes_of(KEY_ID_BYTES, "a key id")
 _key_ids = _rows(1, RUN_ENTRIES_MAX, _key_id)
@@ -358,8 +365,8 @@ _READERS: dict[int, tuple[tuple[Any, ...], Any]] = {
     11: ((_rows(1, ROSTER_RECORDS_MAX, _device),), RosterWant),
     12: ((_rows(1, ROSTER_RECORDS_MAX, _record, _record),), RosterRecords),
     13: ((_rows(0, LIST_MAX, _device, _address),), Addresses),
-    14: ((_incident,), PackagesWant),
-    15: ((_incident, _rows(1, PACKAGES_MAX, _key_id, _package)), Packages),
+    14: ((_incident, _count), PackagesWant),
+    15: ((_incident, _rows(1, PACKAGES_MAX, _key_id, _package), _count), Packages),
 }
 
 

@@ -80,8 +80,8 @@ const MESSAGES = {
   11: [list(1, 100, key)],
   12: [list(1, 100, row(bytesTo(6144), bytesTo(6144)))],
   13: [list(0, 1000, row(key, isAddress))],
-  14: [incident],
-  15: [incident, list(1, 16, row(key, bytesTo(524_288)))]
+  14: [incident, between(0, 2n ** 32n - 1n)],
+  15: [incident, list(1, 16, row(key, bytesTo(524_288))), between(0, 2n ** 32n - 1n)]
 }
 
 function readMessage (frame) {

@@ -16,7 +16,7 @@ def test_an_incident_that_became_readable_unnoticed_is_not_dropped() -> None:
     be = world.add("BE", relay=False, peers=("EU:1",))
     world.run(3.0)
     incident = world.open(be, share=("EU",))
-    ((key_id, package),) = be.node.incidents.packages(incident)
+    ((key_id, package),), _ = be.node.incidents.packages(incident)
     other = world.open(be)
     world.run(15.0)
     assert hub.node.incidents.is_member(incident)

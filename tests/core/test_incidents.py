@@ -314,15 +314,18 @@ def test_a_record_that_becomes_readable_is_merged_a_piece_at_a_time_and_the_node
 
 def test_a_node_that_asks_is_shown_the_newest_packages_as_many_as_one_message_holds() -> None:
     world, be, _, incident = pair(8)
-    assert be.node.incidents.packages(IncidentId(bytes(16))) == []
+    assert be.node.incidents.packages(IncidentId(bytes(16))) == ([], 0)
     replica = be.node.incidents.replicas[incident]
     for _ in range(PACKAGES_MAX + 2):
         be.node.incidents._renew_epoch(replica, "", world.time_of(0))
     world.step(be, [])
-    packages = be.node.incidents.packages(incident)
-    assert len(packages) == PACKAGES_MAX
+    packages, older = be.node.incidents.packages(incident)
+    assert (len(packages), older) == (PACKAGES_MAX, 3)
     newest = [key_id for key_id, _ in reversed(replica.package_positions())]
     assert [key_id for key_id, _ in packages] == newest[:PACKAGES_MAX]
+    packages, older = be.node.incidents.packages(incident, older)
+    assert ([key_id for key_id, _ in packages], older) == (newest[PACKAGES_MAX:], 0)
+    assert be.node.incidents.packages(incident, 1_000_000) == be.node.incidents.packages(incident)
 
 
 def test_packages_of_a_message_stay_below_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,15 +334,21 @@ def test_packages_of_a_message_stay_below_its_size(monkeypatch: pytest.MonkeyPat
     for _ in range(3):
         be.node.incidents._renew_epoch(be.node.incidents.replicas[incident], "", world.time_of(0))
     world.step(be, [])
-    packages = be.node.incidents.packages(incident)
-    assert 1 <= len(packages) < 4
-    assert sum(len(package) for _, package in packages) <= 10_000
+    seen, older = 0, 0
+    while older or not seen:
+        packages, older = be.node.incidents.packages(incident, older)
+        seen += len(packages)
+        assert 1 <= len(packages) < 4
+        assert sum(len(package) for _, package in packages) <= 10_000
+    assert seen == 4
+    monkeypatch.setattr(incidents_room, "PACKAGES_BYTES_MAX", 10)
+    assert [len(be.node.incidents.packages(incident, older)[0]) for older in range(1, 5)] == [1, 1, 1, 1]
 
 
 def test_a_package_is_for_this_node_or_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     world, be, nl, incident = pair(10)
     de = world.add("DE", relay=False)
-    ((key_id, package),) = be.node.incidents.packages(incident)
+    ((key_id, package),), _ = be.node.incidents.packages(incident)
     assert not de.node.incidents.try_package(incident, key_id, package)
     assert not de.node.incidents.is_member(incident)
     fresh = world.add("AT", relay=False)

@@ -113,7 +113,7 @@ def test_events_of_one_batch_are_handled_in_order() -> None:
     found = effects(
         node,
         LinkUp(1, NL, "NL:1", dialed=False),
-        Received(1, Channel.CONTROL, wire.encode(wire.PackagesWant(bytes(16)))),
+        Received(1, Channel.CONTROL, wire.encode(wire.PackagesWant(bytes(16), 0))),
         LinkDown(1, "closed"),
         Received(1, Channel.CONTROL, b"after the end: not looked at"),
         RoundTrip(1, 0.1),

@@ -236,8 +236,8 @@ def test_random_messages_of_a_hostile_peer_never_raise(mesh: Mesh) -> None:
         lambda: wire.RosterWant((mesh.be.identity.device, DeviceId(rng.randbytes(32)))),
         lambda: wire.RosterRecords(((rng.randbytes(50), rng.randbytes(50)),)),
         lambda: wire.Addresses(((DeviceId(rng.randbytes(32)), f"h{number()}:1"),)),
-        lambda: wire.PackagesWant(incident()),
-        lambda: wire.Packages(incident(), ((epochs.key_id(rng.randbytes(32)), rng.randbytes(60)),)),
+        lambda: wire.PackagesWant(incident(), 0),
+        lambda: wire.Packages(incident(), ((epochs.key_id(rng.randbytes(32)), rng.randbytes(60)),), 0),
     ]
     for _ in range(600):
         if not any(link.peer is mesh.be for link in mesh.nl.links.values()):
@@ -255,7 +255,7 @@ def test_random_messages_of_a_hostile_peer_never_raise(mesh: Mesh) -> None:
 def test_a_peer_that_floods_loses_its_link_and_may_come_back(mesh: Mesh) -> None:
     """B5: far more bytes in a moment than two cores could check."""
     (link,) = [number for number, link in mesh.be.links.items() if link.peer is mesh.nl]
-    frame = wire.encode(wire.Packages(mesh.incident, ((mesh.forger.key_id, bytes(500_000)),)))
+    frame = wire.encode(wire.Packages(mesh.incident, ((mesh.forger.key_id, bytes(500_000)),), 0))
     for _ in range(300):
         if link in mesh.be.links:
             mesh.world.step(mesh.be, [Received(link, Channel.BULK, frame)])

@@ -66,6 +66,35 @@ def test_messages_that_nobody_knows_are_charged_as_what_they_cost_to_write_down(
     mesh.check_serving()
 
 
+# --- what they hide ---------------------------------------------------------------------------------------------------
+
+
+def test_an_invitation_is_found_behind_any_number_of_packages_that_strangers_made() -> None:
+    """NL was away when it was invited, and comes back when the hub holds hundreds of newer packages."""
+    world = World(4)
+    hub = world.add("EU")
+    be, nl, x = (world.add(noc, relay=False, peers=("EU:1",)) for noc in ("BE", "NL", "XX"))
+    world.run(5.0)
+    world.partition("NL")
+    incident = world.open(be, share=("NL",))
+    world.run(2.0)
+    enrolled = x.node.rollcall.roster.get(x.identity.device)
+    assert enrolled is not None
+    for number in range(25):
+        key = number.to_bytes(32, "big")
+        writer = LogWriter(f"packages {number}", incident, key)
+        package = epochs.make_package([enrolled.prekey], key, incident, world.rng.randbytes)
+        for _ in range(40):
+            writer.write(package=package)
+        world.say(x, hub, wire.encode(writer.run()))
+    world.run(1.0)
+    assert hub.node.incidents.packages(incident)[1] > 300
+    world.heal()
+    world.run(60.0)
+    assert nl.node.incidents.is_member(incident)
+    assert same([be, nl], incident)
+
+
 # --- what they make others store ------------------------------------------------------------------------------------
 
 

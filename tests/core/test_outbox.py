@@ -7,7 +7,7 @@ from meshnode.core.events import Channel, CloseLink, Dial, Report, Send
 from meshnode.core.ids import IncidentId
 from meshnode.core.outbox import Outbox
 
-MESSAGE = wire.PackagesWant(IncidentId(bytes(16)))
+MESSAGE = wire.PackagesWant(IncidentId(bytes(16)), 0)
 
 
 def test_effects_come_out_once_in_the_order_in_which_they_were_put() -> None:

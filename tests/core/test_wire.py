@@ -42,6 +42,7 @@ def runs(draw: st.DrawFn) -> wire.Run:
     return wire.Run(draw(incident), draw(log), first, draw(digest), tuple(keys), entries, draw(exactly(64)))
 
 
+count = st.integers(0, wire.PACKAGE_COUNT_MAX)
 messages = st.one_of(
     st.builds(wire.Summary, digest, digest),
     st.builds(wire.Incidents, rows(incident, digest), st.booleans()),
@@ -56,8 +57,8 @@ messages = st.one_of(
     st.builds(wire.RosterWant, st.lists(device, min_size=1, max_size=4).map(tuple)),
     st.builds(wire.RosterRecords, rows(small, small, least=1)),
     st.builds(wire.Addresses, rows(device, address)),
-    st.builds(wire.PackagesWant, incident),
-    st.builds(wire.Packages, incident, rows(key_id, small, least=1)),
+    st.builds(wire.PackagesWant, incident, count),
+    st.builds(wire.Packages, incident, rows(key_id, small, least=1), count),
 )
 
 ONE = LogWriter("one")
@@ -76,8 +77,8 @@ EXAMPLES: list[wire.Message] = [
     wire.RosterWant((DeviceId(bytes(32)),)),
     wire.RosterRecords(((b"bundle", b"record"),)),
     wire.Addresses(((DeviceId(bytes(32)), "be.example:4433"),)),
-    wire.PackagesWant(INCIDENT),
-    wire.Packages(INCIDENT, ((KEY_ID, b"package"),)),
+    wire.PackagesWant(INCIDENT, 40),
+    wire.Packages(INCIDENT, ((KEY_ID, b"package"),), 24),
 ]
 
 

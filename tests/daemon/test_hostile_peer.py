@@ -60,8 +60,8 @@ class Stage:
             wire.Graft(self.incident, head.log, 0),
             wire.Roster(((self.be.identity.device, 7, bytes(32)),), True),
             wire.RosterWant((self.be.identity.device,)),
-            wire.PackagesWant(self.incident),
-            wire.Packages(self.incident, tuple(self.be.loop.node.incidents.packages(self.incident))),
+            wire.PackagesWant(self.incident, 0),
+            wire.Packages(self.incident, tuple(self.be.loop.node.incidents.packages(self.incident)[0]), 0),
         ]
         samples = {type(message): wire.encode(message) for message in made} | self.frames
         assert set(samples) == set(wire._NUMBERS), set(wire._NUMBERS) - set(samples)

@@ -55,8 +55,10 @@ def _messages(book: Book) -> None:
             ],
         ],
     )
-    takes("packages-want", "is this incident for me?", [14, INC])
-    takes("packages", "an epoch package; relays do not look inside", [15, INC, [[bytes(KEY_ID), b"a package"]]])
+    takes("packages-want", "is this incident for me?", [14, INC, 0])
+    takes("packages-want-older", "and the packages before those shown?", [14, INC, 33], "packages-want")
+    takes("packages", "an epoch package; relays do not look inside", [15, INC, [[bytes(KEY_ID), b"a package"]], 0])
+    takes("packages-more", "and seventeen older ones", [15, INC, [[bytes(KEY_ID), b"a package"]], 17], "packages")
     takes("run", "one entry", [5, INC, L, 1, bytes(32), [bytes(KEY_ID)], [[0, b"sealed", None]], bytes(64)])
     takes("newer-items", "items a newer version appended are passed over", [8, INC, L, "later", {1: 2}], "prune")
 
@@ -105,7 +107,9 @@ def _bad_messages(book: Book) -> None:
     refuses("address-blank", "a blank in an address", [13, [[bytes(BE.id), "be-1 .example:7411"]]])
     refuses("address-no-port", "no port", [13, [[bytes(BE.id), "be-1.example"]]])
     refuses("address-ipv6-bare", "IPv6 without brackets", [13, [[bytes(BE.id), "2001:db8::7:7411"]]])
-    refuses("packages-17", "seventeen packages", [15, INC, [[bytes(KEY_ID), b""]] * 17])
+    refuses("packages-17", "seventeen packages", [15, INC, [[bytes(KEY_ID), b""]] * 17, 0])
+    refuses("packages-want-negative", "fewer than no packages", [14, INC, -1])
+    refuses("packages-2-to-the-32", "more packages than can be", [15, INC, [[bytes(KEY_ID), b""]], 2**32])
     book.refuses("message", "cbor-forbidden-type", "tag-inside", "a tag anywhere", frame="8308c140f6")
     book.refuses(
         "message", "cbor-not-canonical", "long-number", "the number in two bytes", frame="82180850" + INC.hex()

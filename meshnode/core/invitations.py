@@ -1,0 +1,79 @@
+"""Which incidents a neighbour holds that may be for this node, and how their packages are looked through.
+
+A node that is no relay is shown incidents of which it holds no key. It asks for their epoch packages, newest first,
+page by page back to the oldest: who floods an incident with packages delays an invitation and cannot hide it. The
+incidents take turns, page by page, so a flood in some of them holds the others up little.
+
+A package that is not for this node costs about 2 ms (a Diffie-Hellman for each of its prekeys). So looking through is
+paced, per link: what an honest mesh has is asked for at once, and a flood costs a tenth of a core.
+
+The pace is a virtual schedule (generic cell rate): each package takes its place ``TRY_S`` after the one before, and a
+page is asked for while the schedule is at most ``LEAD_S`` ahead of the clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from meshnode.core.ids import IncidentId
+
+AGAIN_S = 600.0
+"""How often one neighbour is asked again whether an incident is for this node: it shows new packages as they come."""
+TRY_S = 0.02
+"""Between two packages of a flood: a tenth of a core, and 180,000 packages an hour."""
+LEAD_S = 12.0
+"""How far ahead of that: 600 packages at once. The next summary on the link comes before they would be over."""
+INCIDENTS_MAX = 65_536
+"""Remembered per link, of each kind."""
+
+
+@dataclass(slots=True)
+class _Link:
+    waiting: dict[IncidentId, int] = field(default_factory=dict)
+    """Incidents to ask about, in turn, and how many of the oldest packages are left to see; 0 for all."""
+    resting: dict[IncidentId, float] = field(default_factory=dict)
+    """Incidents that were asked about, and when to ask again."""
+    schedule: float = 0.0
+
+
+class Invitations:
+    """Of one node. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._links: dict[int, _Link] = {}
+
+    def on_link_up(self, link: int) -> None:
+        self._links[link] = _Link()
+
+    def on_link_down(self, link: int) -> None:
+        del self._links[link]
+
+    def on_shown(self, link: int, incident: IncidentId, now: float) -> None:
+        """The peer holds this incident, and this node no key of it."""
+        state = self._links[link]
+        if now >= state.resting.get(incident, now):
+            self._wait(state, incident, state.waiting.get(incident, 0))
+
+    def on_packages(self, link: int, incident: IncidentId, tried: int, older: int, now: float) -> None:
+        """So many packages came and none was for this node; so many older ones are left."""
+        state = self._links[link]
+        state.schedule = max(now, state.schedule) + tried * TRY_S
+        if older:
+            self._wait(state, incident, older)
+
+    def _wait(self, state: _Link, incident: IncidentId, older: int) -> None:
+        if len(state.waiting) < INCIDENTS_MAX:
+            state.waiting[incident] = older
+
+    def due(self, link: int, now: float) -> list[tuple[IncidentId, int]]:
+        """(incident, how many of the oldest packages to start from; 0 for all) to ask about now."""
+        state = self._links[link]
+        due = []
+        while state.waiting and state.schedule <= now + LEAD_S:
+            incident = next(iter(state.waiting))
+            due.append((incident, state.waiting.pop(incident)))
+            state.schedule = max(now, state.schedule) + TRY_S
+            if len(state.resting) >= INCIDENTS_MAX:
+                state.resting.clear()
+            state.resting[incident] = now + AGAIN_S
+        return due
