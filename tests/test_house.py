@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 CORE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("ids", "codec", "names", "geometry", "views", "budget"),
-    ("keys", "log", "events", "facts", "operations", "causal", "ahead", "retention", "accounts"),
+    ("keys", "log", "events", "facts", "operations", "causal", "retention", "accounts"),
     ("certificates", "entry", "prekeys", "vault", "epochs", "hello", "identity", "roster", "wire", "acts"),
     ("pasts", "lineage", "groups"),
     ("crdt", "snapshot", "field_types", "schema_fields", "schema", "planning", "incident", "attachments"),

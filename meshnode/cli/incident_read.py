@@ -222,18 +222,22 @@ HISTORY_HEADS = ("TIME", "AUTHOR", "WHAT", "OBJECT", "FIELD", "VALUE")
 
 
 def history_rows(item: HistoryView) -> list[Sequence[Any]]:
-    """One row for each operation of a merged entry."""
+    """One row for each operation of a merged entry; before those that did nothing, one that says why."""
     head = [output.time_utc(item.author.time_ms), author_text(item.author)]
-    return [
+    rows: list[Sequence[Any]] = []
+    if item.void:
+        rows.append([*head, "void", "", "", f"{item.void}: {item.void_reason}"])
+    rows += [
         [
             *head,
-            operation.kind,
+            f"{operation.kind} (void)" if item.void else operation.kind,
             place_text(operation.collection, operation.object),
             operation.field,
             _told(operation.value),
         ]
         for operation in item.operations
     ]
+    return rows
 
 
 def _told(value: Any) -> str:

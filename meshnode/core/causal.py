@@ -8,8 +8,12 @@ it is the author's own time clamped into ``[p + 1 tick, p + 15 minutes]``. It is
 everywhere; it exceeds all parents' by construction; a clock ten years ahead moves the display by fifteen minutes once
 instead of dragging every later entry with it. Units: ticks of 2**-16 ms, so 65,536 entries fit into one millisecond.
 
-Questions about the past walk backwards over cross edges only. They are asked for rare entries (openings, membership
-acts, epochs), so nothing is kept per entry but sixteen bytes.
+Questions about the whole past walk backwards over cross edges only. They are asked for rare entries (openings,
+membership acts, epochs), so nothing is kept per entry but sixteen bytes.
+
+What an author **has seen** is a smaller question, asked for every value that an operation names: how far in another
+log do the parents reach that this log names itself? One number per pair of logs that ever met answers it at once,
+however long the record is, and its memory is bounded by the parents that entries carry (decision 0063).
 """
 
 from __future__ import annotations
@@ -30,9 +34,9 @@ Position = tuple[LogId, int]
 
 
 class _LogGraph:
-    """Order times of a log's merged entries, and the cross edges into it as three parallel arrays."""
+    """Order times of a log's merged entries, and its cross edges as three parallel arrays."""
 
-    __slots__ = ("edge_logs", "edge_seqs", "edge_targets", "order_times")
+    __slots__ = ("edge_logs", "edge_seqs", "edge_targets", "order_times", "seen")
 
     def __init__(self) -> None:
         self.order_times = array("q")
@@ -40,6 +44,12 @@ class _LogGraph:
         """Position in this log that names the edge, ascending."""
         self.edge_logs = array("I")
         self.edge_targets = array("I")
+        self.seen: dict[int, int] = {}
+        """Number of a log -> the highest position in it that an edge leads to."""
+
+
+_COLUMNS = ("edge_logs", "edge_seqs", "edge_targets", "order_times")
+"""What a snapshot holds; ``seen`` follows from the edges."""
 
 
 class CausalGraph:
@@ -69,9 +79,12 @@ class CausalGraph:
         highest = graph.order_times[-1] if graph.order_times else -1
         for parent_log, parent_seq in parents:
             highest = max(highest, self.order_time(parent_log, parent_seq))
+            parent_number = self._numbers[parent_log]
             graph.edge_seqs.append(seq)
-            graph.edge_logs.append(self._numbers[parent_log])
+            graph.edge_logs.append(parent_number)
             graph.edge_targets.append(parent_seq)
+            if parent_seq > graph.seen.get(parent_number, 0):
+                graph.seen[parent_number] = parent_seq
             if self._frontier.get(parent_log, 0) <= parent_seq:
                 self._frontier.pop(parent_log, None)
         own = min(time_ms, TIME_MS_MAX) * TICKS_PER_MS
@@ -85,6 +98,13 @@ class CausalGraph:
         heads = list(self._frontier.items())
         heads.sort(key=lambda head: (-self.order_time(*head), head[0]))
         return heads
+
+    def seen(self, log: LogId, other: LogId) -> int:
+        """The highest position in another log that the added entries of this log name as a parent; 0 without any."""
+        number, other_number = self._numbers.get(log), self._numbers.get(other)
+        if number is None or other_number is None:
+            return 0
+        return self._graphs[number].seen.get(other_number, 0)
 
     def covers(self, entry: Position, ancestor: Position) -> bool:
         """Is ``ancestor`` the entry itself or in its causal past? Both were added, or the answer is False."""
@@ -112,7 +132,7 @@ class CausalGraph:
     def snapshot(self) -> list[Any]:
         """Plain data for the codec; arrays as little-endian bytes."""
         rows = [
-            [log, *(_little_endian(getattr(graph, name)) for name in sorted(_LogGraph.__slots__))]
+            [log, *(_little_endian(getattr(graph, name)) for name in _COLUMNS)]
             for log, graph in zip(self._logs, self._graphs, strict=True)
         ]
         return [rows, [[log, seq] for log, seq in self._frontier.items()]]
@@ -123,11 +143,14 @@ class CausalGraph:
         graph = cls()
         for log, *columns in data[0]:
             kept = graph._graphs[graph._number(LogId(log))]
-            for name, column in zip(sorted(_LogGraph.__slots__), columns, strict=True):
+            for name, column in zip(_COLUMNS, columns, strict=True):
                 values = getattr(kept, name)
                 values.frombytes(column)
                 if _BIG_ENDIAN:
                     values.byteswap()
+            for other, target in zip(kept.edge_logs, kept.edge_targets, strict=True):
+                if target > kept.seen.get(other, 0):
+                    kept.seen[other] = target
         graph._frontier = {LogId(log): seq for log, seq in data[1]}
         return graph
 

@@ -11,15 +11,9 @@ live value of it is marked; a value its deleters had not seen shows it again, wi
 itself (the root) is never deleted.
 
 **Order.** Operations of one log arrive in ascending order (its hash chain sees to that), so one place per log tells
-what was applied; applying again changes nothing. An honest operation names only dots its author had seen, and causal
-order brings those first. A hostile one may name dots *ahead*, not applied yet: these are remembered, and take
-effect when the dot arrives, as if the order had been the other. A dot that was passed without being such a value can
-never become one and is forgotten.
-
-**Bounds.** What is ahead, and deletions of objects that nobody made, cost memory for nothing. ``admits`` tells the
-caller before it applies an entry whether there is room (``AHEAD_MAX``); an entry without room waits like one whose
-parents are missing. So the state stays a function of the entries that were applied, and only who names dots out of
-thin air, or builds on such entries, is held up.
+what was applied; applying again changes nothing. An operation names only dots that its entry shows its author had
+seen (:func:`unseen`; the entry is void otherwise), and causal order brings those first. So a named dot is a living
+value here, or never will be one, and nothing needs to be remembered of it.
 """
 
 from __future__ import annotations
@@ -29,9 +23,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from meshnode.core.ahead import Ahead, Place, Target
+from meshnode.core.causal import CausalGraph, Position
 from meshnode.core.codec import encode
-from meshnode.core.facts import FactSum, ahead_fact, extra_fact, object_fact, operation_fact
+from meshnode.core.facts import FactSum, extra_fact, object_fact, operation_fact
 from meshnode.core.ids import ROOT_OBJECT, DeviceId, Dot, LogId, ObjectId
 from meshnode.core.operations import (
     ADD,
@@ -50,11 +44,13 @@ from meshnode.core.operations import (
     Set,
     Unknown,
     encode_dots,
+    named_dots,
 )
 
 ROOT_COLLECTION = "incident"
-AHEAD_MAX = 65_536
-"""Dots named ahead and deleted objects nobody made: about 16 MiB. No honest node ever makes one."""
+
+Place = tuple[int, int]
+"""(seq, op) in a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +161,22 @@ def same_value(one: Any, other: Any) -> bool:
     return bool(one == other) and (isinstance(one, str) or encode(one) == encode(other))
 
 
+def unseen(graph: CausalGraph, position: Position, operations: Iterable[Operation]) -> dict[LogId, int]:
+    """How far in which logs these operations name what their entry does not show its author had seen: empty for an
+    entry that stands. An operation has seen those before it in its entry.
+
+    Cost: one look-up for each dot. Asked of an entry that is still to be written, it tells which parents that needs.
+    """
+    own, seq = position
+    found: dict[LogId, int] = {}
+    for index, operation in enumerate(operations):
+        for dot in named_dots(operation):
+            seen = (dot.seq, dot.op) < (seq, index) if dot.log == own else dot.seq <= graph.seen(own, dot.log)
+            if not seen:
+                found[dot.log] = max(dot.seq, found.get(dot.log, 0))
+    return found
+
+
 class LogState:
     """What is known of a log: whose it is (its opening says, so it never changes), and how far it was applied."""
 
@@ -185,31 +197,11 @@ class State:
         self.logs: dict[LogId, LogState] = {}
         self.things: dict[str, dict[ObjectId, Thing]] = {}
         self.chunks: dict[ObjectId, list[tuple[int, Dot]]] = {}
-        self.ahead = Ahead()
-        self.ghosts = 0
-        """Objects that were deleted and that nobody made: they cost memory like dots ahead."""
         self.conflict_count = 0
         self.log_count = 0
         self.unknown_count = 0
 
     # --- in ---
-
-    def admits(self, log: LogId, seq: int, operations: Iterable[Operation]) -> bool:
-        """Whether the operations of entry (log, seq) can be applied within ``AHEAD_MAX``.
-
-        Always true for an entry that names only dots its author had seen.
-        """
-        more = 0
-        for operation in operations:
-            match operation:
-                case Set(replaces=dots) | Remove(dots=dots):
-                    pass
-                case Delete(collection, obj, dots):
-                    more += self.existing(collection, obj) is None
-                case _:
-                    continue
-            more += sum(not self.passed(dot) and (dot.log, dot.seq) != (log, seq) for dot in dots)
-        return more == 0 or self.ahead.count + self.ghosts + more <= AHEAD_MAX
 
     def apply(self, dot: Dot, operation: Operation, author: Author) -> bool:
         """Merges one operation; False when it was applied before."""
@@ -221,7 +213,6 @@ class State:
             return False
         else:
             log.place = place
-        said = self._take_ahead(dot) if self.ahead.count else ()
         match operation:
             case Log(record):
                 self.log_count += 1
@@ -229,13 +220,13 @@ class State:
             case Set(collection, obj, field, value, replaces):
                 thing = self._touch(collection, obj)
                 self._end(collection, obj, field, replaces)
-                self._live(thing, SET, dot, field, value, author, said)
+                self._live(thing, SET, dot, field, value, author)
             case Add(collection, obj, field, value):
-                self._live(self._touch(collection, obj), ADD, dot, field, value, author, said)
+                self._live(self._touch(collection, obj), ADD, dot, field, value, author)
             case Remove(collection, obj, field, dots):
                 self._end(collection, obj, field, dots)
             case Create(collection, obj):
-                self._live(self._touch(collection, obj), CREATE, dot, "", None, author, said)
+                self._live(self._touch(collection, obj), CREATE, dot, "", None, author)
             case Delete(collection, obj, seen):
                 self._keep(DELETE, dot, author, collection, obj, encode_dots(seen))
                 self._mark(collection, obj, seen)
@@ -264,21 +255,9 @@ class State:
     def adopt(self, thing: Thing) -> None:
         """Takes in an object of a snapshot, whose facts are in the sum already."""
         self.things.setdefault(thing.collection, {})[thing.id] = thing
-        self.ghosts += not thing.exists
         self._recount(thing)
 
     # --- the laws ---
-
-    def _take_ahead(self, dot: Dot) -> list[Target]:
-        """What was said of this dot before it came. What was said of dots that were skipped comes to nothing."""
-        passed = self.ahead.pass_to(dot)
-        for named, target in passed:
-            self.facts.subtract(ahead_fact(named, *target))
-        return [target for named, target in passed if named == dot]
-
-    def _say_ahead(self, dot: Dot, target: Target) -> None:
-        if not self.passed(dot) and self.ahead.add(dot, target):
-            self.facts.add(ahead_fact(dot, *target))
 
     def _keep(self, code: int, dot: Dot, author: Author, *items: Any) -> None:
         """A fact that never dies."""
@@ -297,21 +276,13 @@ class State:
         thing = self._thing(collection, obj)
         if thing is None:
             thing = self._make(collection, obj)
-        elif not thing.exists:
-            self.ghosts -= 1
         if not thing.exists:
             thing.exists = True
             self.facts.add(object_fact(collection, obj))
         return thing
 
-    def _live(
-        self, thing: Thing, code: int, dot: Dot, field: str, value: Any, author: Author, said: Iterable[Target]
-    ) -> None:
-        """Lets a value live, unless something that came earlier has ended it."""
-        if said and code != CREATE and (thing.collection, thing.id, field) in said:
-            return
-        marked = bool(said) and (thing.collection, thing.id, "") in said
-        live = Value(code, dot, sys.intern(field), value, author.operator, author.time_ms, marked)
+    def _live(self, thing: Thing, code: int, dot: Dot, field: str, value: Any, author: Author) -> None:
+        live = Value(code, dot, sys.intern(field), value, author.operator, author.time_ms, marked=False)
         thing.insert(live)
         self.facts.add(_fact(thing, live))
         if code == SET and len(thing.values) > 1:
@@ -319,35 +290,29 @@ class State:
         self._recount(thing)
 
     def _end(self, collection: str, obj: ObjectId, field: str, dots: Iterable[Dot]) -> None:
-        """Ends the named values, now or when they come."""
+        """Ends the named values. Those that live no more, or elsewhere, are passed over."""
         thing = self._thing(collection, obj)
+        if thing is None:
+            return
         register_ended = False
         for dot in dots:
-            value = thing.values.get(dot) if thing is not None else None
-            if thing is None or value is None:
-                self._say_ahead(dot, (collection, obj, field))
-            elif value.field == field:
+            value = thing.values.get(dot)
+            if value is not None and value.field == field:
                 thing.discard(value)
                 self.facts.subtract(_fact(thing, value))
                 register_ended = register_ended or value.code == SET
-        if thing is not None and register_ended:
+        if register_ended:
             thing.recheck_conflict(field)
-        if thing is not None:
-            self._recount(thing)
+        self._recount(thing)
 
     def _mark(self, collection: str, obj: ObjectId, seen: Iterable[Dot]) -> None:
         if collection == ROOT_COLLECTION and obj == ROOT_OBJECT:
             return
-        thing = self._thing(collection, obj)
-        if thing is None:
-            thing = self._make(collection, obj)
-            self.ghosts += 1
+        thing = self._thing(collection, obj) or self._make(collection, obj)
         thing.deletions += 1
         for dot in seen:
             value = thing.values.get(dot)
-            if value is None:
-                self._say_ahead(dot, (collection, obj, ""))
-            elif not value.marked:
+            if value is not None and not value.marked:
                 value.marked = True
                 thing.unmarked -= 1
         self._recount(thing)

@@ -46,11 +46,6 @@ def extra_fact(dot: Dot, extra: tuple[Any, ...]) -> bytes:
     return _HEAD.pack(b"x", *dot, 0) + encode(list(extra))
 
 
-def ahead_fact(dot: Dot, collection: str, obj: ObjectId, field: str) -> bytes:
-    """Something that was said of a dot before it came."""
-    return b"".join((_HEAD.pack(b"a", *dot, 0), encode(collection), obj, encode(field)))
-
-
 def object_fact(collection: str, obj: ObjectId) -> bytes:
     """The object came into being."""
     return b"e" + obj + encode(collection)

@@ -53,15 +53,10 @@ class Document:
     def apply(self, dot: Dot, operation: Operation, author: Author) -> bool:
         """Merges one operation; False when it was applied before.
 
-        Operations come in causal order, those of one log in ascending dots. Ask :meth:`admits` for the whole entry
-        first. ``author`` has the same device, NOC and name for every dot of a log.
+        Operations come in causal order, those of one log in ascending dots, and name only dots that came before.
+        ``author`` has the same device, NOC and name for every dot of a log.
         """
         return self._state.apply(dot, operation, author)
-
-    def admits(self, log: LogId, seq: int, operations: Iterable[Operation]) -> bool:
-        """Whether the entry's operations may be applied now. If not, the entry waits: it names too many dots that
-        were not applied yet, which honest entries never do."""
-        return self._state.admits(log, seq, operations)
 
     def plan(self, change: Change, new_id: Callable[[int], bytes]) -> tuple[Operation, ObjectId]:
         """The operation that carries out a local change, and the object it touches. Changes nothing here.

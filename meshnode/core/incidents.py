@@ -15,7 +15,7 @@ Epochs are made when members are added, and when the group says that none is rig
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from meshnode.core import entry as entries
 from meshnode.core.acts import Role
 from meshnode.core.archive import Archive, package_row, package_row_key
 from meshnode.core.causal import Position
+from meshnode.core.crdt import unseen
 from meshnode.core.entry import Content
 from meshnode.core.events import Change, ChangeKind, Now, Written
 from meshnode.core.holdings import Holdings
@@ -423,19 +424,33 @@ class Incidents:
     def _write(self, replica: Replica, operations: Sequence[Operation], operator: str, now: Now) -> list[Dot]:
         """Packs operations into as few entries as their sizes allow, and returns their dots in order."""
         key_id = self._require_key(replica, operator, now)
+        shown = self._show(replica, operations, operator, now, key_id)
         dots: list[Dot] = []
         batch: list[Operation] = []
         size_bytes = 0
         for operation in operations:
             added_bytes = len(codec.encode(encode_operation(operation)))
             if batch and (size_bytes + added_bytes > CONTENT_BYTES_AIM or len(batch) >= entries.OPERATIONS_MAX):
-                dots += self._append(replica, batch, operator, now, key_id)
-                batch, size_bytes = [], 0
+                dots += self._append(replica, batch, operator, now, key_id, shown=shown)
+                batch, size_bytes, shown = [], 0, {}
             batch.append(operation)
             size_bytes += added_bytes
         if batch:
-            dots += self._append(replica, batch, operator, now, key_id)
+            dots += self._append(replica, batch, operator, now, key_id, shown=shown)
         return dots
+
+    def _show(
+        self, replica: Replica, operations: Sequence[Operation], operator: str, now: Now, key_id: KeyId
+    ) -> dict[LogId, int]:
+        """The logs, and how far in each, that the next own entry must name because these operations name values of
+        them. When one entry has not enough parents for that, entries without operations go before it."""
+        while True:
+            own = self._own_log(replica)
+            needed = unseen(replica.graph, (own.id, own.seq + 1), operations)
+            if len(needed) < entries.PARENTS_MAX:  # one is left for the epoch whose key it uses
+                return needed
+            part = dict(list(needed.items())[: entries.PARENTS_MAX - 1])
+            self._append(replica, (), operator, now, key_id, shown=part)
 
     def _append(
         self,
@@ -447,10 +462,11 @@ class Incidents:
         package: bytes | None = None,
         body: epochs.EpochBody | None = None,
         membership: Sequence[Any] = (),
+        shown: Mapping[LogId, int] | None = None,
     ) -> list[Dot]:
-        """One own entry: written, staged, merged and journalled."""
+        """One own entry: written, staged, merged and journalled. Its parents reach ``shown``."""
         own = self._own_log(replica)
-        parents = self._parents(replica, own.id, key_id, starts_epoch=body is not None)
+        parents = self._parents(replica, own.id, key_id, body is not None, shown or {})
         opening = None
         if own.seq == 0:
             bundle = self._identity.certificate.bundle
@@ -491,19 +507,23 @@ class Incidents:
         return own
 
     def _parents(
-        self, replica: Replica, own_log: LogId, key_id: KeyId, starts_epoch: bool
+        self, replica: Replica, own_log: LogId, key_id: KeyId, starts_epoch: bool, shown: Mapping[LogId, int]
     ) -> dict[Position, EntryHash]:
         """What the next own entry names. A head whose row is damaged is left out where others lead to what must be in
         its past: a node that is alone with its damage goes on writing. Raises LocalFaultError otherwise."""
         parents: dict[Position, EntryHash] = {}
         lost: LocalFaultError | None = None
-        for position in replica.parents_for(own_log, key_id, starts_epoch):
+        for position in replica.parents_for(own_log, key_id, starts_epoch, shown):
             try:
                 parents[position] = self._hash_at(replica, position)
             except LocalFaultError as fault:
                 lost = fault
-        if lost is not None and not replica.is_past_whole(own_log, key_id, starts_epoch, list(parents)):
-            raise lost
+        if lost is not None:
+            for log, needed in shown.items():
+                if all(parent < needed for other, parent in parents if other == log):
+                    parents[log, needed] = self._hash_at(replica, (log, needed))
+            if not replica.is_past_whole(own_log, key_id, starts_epoch, list(parents)):
+                raise lost
         return parents
 
     def _hash_at(self, replica: Replica, position: Position) -> EntryHash:

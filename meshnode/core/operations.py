@@ -160,6 +160,14 @@ def encode_dots(dots: tuple[Dot, ...]) -> list[list[Any]]:
     return [[log, seq, op] for log, seq, op in dots]
 
 
+def named_dots(operation: Operation) -> tuple[Dot, ...]:
+    """The values that the operation replaces, removes or deletes."""
+    match operation:
+        case Set(replaces=dots) | Remove(dots=dots) | Delete(seen=dots):
+            return dots
+    return ()
+
+
 def operation_untrusted(value: Any) -> Operation:
     """The operation in a decoded array. Raises UntrustedInputError ``operation-*``; nothing else escapes.
 

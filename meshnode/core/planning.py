@@ -3,12 +3,15 @@
 Planning looks at the state and changes nothing. The changes of one request are planned one after another on the same
 state, before any of them is applied: so an object id may be given by the caller, and a field of an object that a
 CREATE of the same request makes can be set although the object does not exist yet. It also means that two SETs of one
-register in one request would both name what was visible before and stand against each other afterwards:
-``plan_all`` refuses that.
+register in one request would both name what was visible before and stand against each other afterwards, and that a
+DELETE would leave standing what the same request writes to its object: ``plan_all`` refuses both.
 
 RefusedError codes: those of core/schema (``unknown-collection``, ``unknown-field``, ``bad-value``,
 ``bad-geometry``), and ``not-a-set``, ``not-a-register``, ``unknown-object``, ``object-exists``, ``unknown-value``,
-``too-many-values``, ``root-not-deletable``, ``repeated-field``.
+``too-many-values``, ``root-not-deletable``, ``repeated-field``, ``changed-and-deleted``.
+
+Whoever is refused typed a command (``aliases+=Joe``) or sent a change of some kind to the local API: what to do is said
+in the words of both.
 """
 
 from __future__ import annotations
@@ -58,8 +61,10 @@ def plan_all(
     state: State, changes: Iterable[Change], new_id: Callable[[int], bytes]
 ) -> list[tuple[Operation, ObjectId]]:
     """The operations of one request, all or none."""
-    planned = []
+    planned: list[tuple[Operation, ObjectId]] = []
     written: set[tuple[str, ObjectId, str]] = set()
+    touched: set[tuple[str, ObjectId]] = set()
+    deleted: set[tuple[str, ObjectId]] = set()
     for change in changes:
         operation, obj = plan(state, change, new_id)
         if isinstance(operation, Set):
@@ -71,6 +76,14 @@ def plan_all(
                     "send the last value only",
                 )
             written.add(register)
+        place = (change.collection, obj)
+        if place in deleted or (place in touched and isinstance(operation, Delete)):
+            raise RefusedError(
+                "changed-and-deleted",
+                f"one request deletes {change.collection} {obj.hex()} and does something else with it",
+                "send the deletion in a request of its own",
+            )
+        (deleted if isinstance(operation, Delete) else touched).add(place)
         planned.append((operation, obj))
     return planned
 
@@ -130,7 +143,7 @@ def _object_of(change: Change) -> ObjectId:
         )
     if change.object is None:
         raise RefusedError(
-            "unknown-object", f"{change.kind.value} in {change.collection} needs an object id", "name the object"
+            "unknown-object", f"a change in {change.collection} needs the id of an object", "name the object"
         )
     return change.object
 
@@ -150,9 +163,19 @@ def _require_set(change: Change, is_set: bool) -> None:
     known = known_field(change.collection, change.field)
     if known is None or known.is_set == is_set:
         return
+    field = f"{change.field} of {change.collection}"
     if is_set:
-        raise RefusedError("not-a-set", f"{change.field} holds one value", "use set")
-    raise RefusedError("not-a-register", f"{change.field} is a set", "use add and remove")
+        raise RefusedError(
+            "not-a-set",
+            f"{field} holds one value, and no elements that are added or removed",
+            f"give it a value: {change.field}=VALUE or meshnode incident set; a change of kind set in the API",
+        )
+    raise RefusedError(
+        "not-a-register",
+        f"{field} is a set of elements, and is not given one value",
+        f"add elements: {change.field}+=VALUE or meshnode incident add-to; take them out: meshnode incident "
+        "remove-from; changes of kind add and remove in the API",
+    )
 
 
 def _of_field(thing: Thing | None, field: str) -> Iterable[Value]:

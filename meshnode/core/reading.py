@@ -29,7 +29,7 @@ from meshnode.core.operations import (
     operation_untrusted,
 )
 from meshnode.core.peers import Peer
-from meshnode.core.replica import FLAG_LOG, FLAG_VOID, Replica
+from meshnode.core.replica import FLAG_LOG, Replica
 from meshnode.core.schema import view_value
 from meshnode.core.views import (
     AttachmentView,
@@ -166,8 +166,7 @@ class Reading:
                 return Page(records, cursor)
             cursor = _cursor(row)
             _, log, seq = row
-            flags = replica.flags(log, seq)
-            if flags & FLAG_LOG and not flags & FLAG_VOID:
+            if replica.flags(log, seq) & FLAG_LOG:
                 content = replica.read_content(log, seq)
                 records += self._records(replica, (log, seq), content)
         return Page(records, "")
@@ -214,12 +213,15 @@ class Reading:
             _operation_view(Dot(*position, index), operation_untrusted(operation))
             for index, operation in enumerate(content.operations)
         ]
+        void, void_reason = replica.void(*position)
         return HistoryView(
             journal=journal,
             entry=f"{position[0].hex()}.{position[1]}",
             incident=replica.incident.hex(),
             author=self._author(replica, position[0], content),
             operations=operations,
+            void=void,
+            void_reason=void_reason,
         )
 
     def _author(self, replica: Replica, log: LogId, content: Content) -> AuthorView:

@@ -8,14 +8,17 @@ What can be wrong with an entry that its log key really signed:
 
 * it does not open, is malformed, or its opening is not of a device of this network: the log is **broken** there; what
   follows in it is never merged, here or at any other member (all judge the same bytes);
-* its author had no right in its own causal past: it is **void**: it keeps its place in the graph, and its operations
-  do nothing.
+* its author had no right in its own causal past, or its operations name values that it does not show its author had
+  seen: it is **void**: it keeps its place in the graph, and its operations do nothing, not one of them.
+
+What an author had seen is a matter of the entry alone: its own log before it, and other logs as far as a parent named
+in it or before it in its log reaches. So all that is named was merged before, whatever the order of arrival.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +26,7 @@ from meshnode.core import entry as entries
 from meshnode.core import epochs
 from meshnode.core.causal import CausalGraph, Position
 from meshnode.core.certificates import verify_bundle_untrusted
+from meshnode.core.crdt import unseen
 from meshnode.core.entry import Content, LogKeys
 from meshnode.core.groups import Group
 from meshnode.core.ids import DeviceId, Dot, EntryHash, IncidentId, KeyId, LogId
@@ -43,8 +47,15 @@ MERGE_BATCH_ENTRIES = 256
 
 FLAG_LOG = 1
 """The entry holds log-book records."""
-FLAG_VOID = 2
-SNAPSHOT_VERSION = 1
+FLAG_NOT_ENTITLED = 2
+FLAG_NAMES_UNSEEN = 4
+VOID_CODES = {FLAG_NOT_ENTITLED: "not-entitled", FLAG_NAMES_UNSEEN: "names-unseen"}
+"""What makes an entry void."""
+VOID_REASONS = {
+    "not-entitled": "its author may not write here",
+    "names-unseen": "it replaces, removes or deletes values that it does not show its author had seen",
+}
+SNAPSHOT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +69,8 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why a log does not go on: the key or the parent its next entry needs; neither when the document must wait, or a
-    stored row is damaged: then it is tried again after every merge."""
+    """Why a log does not go on: the key or the parent its next entry needs; neither when a stored row is damaged: then
+    it is tried again after every merge."""
 
     key_id: KeyId | None = None
     parent: EntryHash | None = None
@@ -269,8 +280,6 @@ class Replica:
         if log.key_id != entry.key_id and content.epoch is None:
             self._check_key_started(entry, parents)
         operations = [operation_untrusted(operation) for operation in content.operations]
-        if not self.document.admits(entry.log, entry.seq, operations):
-            return Waiting(progress=self._progress)
         body = None if content.epoch is None else epochs.epoch_body_untrusted(content.epoch)
         if log.writer is None and content.opening is not None:
             log.writer, log.bundle = writer, content.opening.bundle
@@ -298,22 +307,27 @@ class Replica:
             for verdict in self.group.merge(position, parents, writer.device, list(content.acts), body, key_id):
                 if not verdict.valid:
                     self.troubles.append(Trouble(verdict.code, verdict.reason, entry.log, entry.seq))
-        flags = 0
-        if self.group.may_write(writer.device, position):
+        flags = self._void_flag(writer, position, operations) if operations else 0
+        if flags:
+            code = VOID_CODES[flags]
+            self.troubles.append(Trouble(code, VOID_REASONS[code], entry.log, entry.seq))
+        else:
             author = Author(writer.device, writer.noc, writer.name, content.operator, content.time_ms)
             for index, operation in enumerate(operations):
                 if isinstance(operation, LogOperation):
                     flags |= FLAG_LOG
                 self.document.apply(Dot(entry.log, entry.seq, index), operation, author)
-        elif operations:
-            flags |= FLAG_VOID
-            self.troubles.append(Trouble("not-entitled", "its author may not write here", entry.log, entry.seq))
         log.flags.append(flags)
         log.key_id = entry.key_id
         self.merged += 1
         self._progress += 1
         if self._timeline is not None:
             insort(self._timeline, (order, entry.log, entry.seq))
+
+    def _void_flag(self, writer: Writer, position: Position, operations: Sequence[Operation]) -> int:
+        if not self.group.may_write(writer.device, position):
+            return FLAG_NOT_ENTITLED
+        return FLAG_NAMES_UNSEEN if unseen(self.graph, position, operations) else 0
 
     def _log_keys(self, entry: Entry, log: _MemberLog) -> LogKeys | None:
         if log.keys is not None and log.key_id == entry.key_id:
@@ -365,9 +379,13 @@ class Replica:
         log = self._log(log_id)
         log.writer, log.bundle = writer, bundle
 
-    def parents_for(self, own_log: LogId, key_id: KeyId, starts_epoch: bool) -> list[Position]:
-        """Heads of other logs for the next own entry, at most PARENTS_MAX; the rest follow in the next one."""
-        chosen = dict.fromkeys([*self._needed(own_log, key_id, starts_epoch), *self.graph.frontier()])
+    def parents_for(
+        self, own_log: LogId, key_id: KeyId, starts_epoch: bool, shown: Iterable[LogId] = ()
+    ) -> list[Position]:
+        """Heads of other logs for the next own entry, at most PARENTS_MAX; the rest follow in the next one. First
+        what others demand to find, and the heads of ``shown``, whose values its operations name."""
+        heads = [(log, self.graph.height(log)) for log in shown]
+        chosen = dict.fromkeys([*self._needed(own_log, key_id, starts_epoch), *heads, *self.graph.frontier()])
         return [head for head in chosen if head[0] != own_log][: entries.PARENTS_MAX]
 
     def is_past_whole(self, own_log: LogId, key_id: KeyId, starts_epoch: bool, parents: Sequence[Position]) -> bool:
@@ -406,6 +424,11 @@ class Replica:
         log = self._logs.get(log_id)
         writer = None if log is None else log.writer
         return writer is not None and self.group.is_member(me) and self.group.is_member(writer.device)
+
+    def void(self, log_id: LogId, seq: int) -> tuple[str, str]:
+        """Code and reason why a merged entry is void; empty when it stands."""
+        code = VOID_CODES.get(self.flags(log_id, seq), "")
+        return code, VOID_REASONS.get(code, "")
 
     def flags(self, log_id: LogId, seq: int) -> int:
         return self._log(log_id).flags[seq - 1]

@@ -4,13 +4,12 @@ Exact: the restored state has the same digest and behaves the same for ever afte
 data, so two snapshots can be compared byte for byte. Built to be read fast, because a node reads it when it starts:
 logs, operators and field names stand once in tables, and the values of an object are one flat list.
 
-    [version, facts, log records, unknown operations, logs, operators, field names, objects, chunks, ahead]
+    [version, facts, log records, unknown operations, logs, operators, field names, objects, chunks]
 
     log      [log id, device, noc, name, seq, op]                    the last place that was applied
     object   [collection, id, exists, deletions, values]
     values   flat: code, log index, seq, op, operator index, time_ms, marked, field index, value; ...
     chunks   [attachment, flat: chunk index, log index, seq, op; ...]
-    ahead    [log id, seq, op, collection, object, field]
 
 Snapshots never leave the node: a version that cannot read one builds the state from the entries again.
 """
@@ -25,7 +24,7 @@ from meshnode.core.facts import FactSum
 from meshnode.core.ids import Dot
 from meshnode.errors import LocalFaultError
 
-VERSION = 1
+VERSION = 2
 _WIDTH = 9
 _CHUNK_WIDTH = 4
 
@@ -69,7 +68,6 @@ def write(state: State) -> list[Any]:
         fields,
         objects,
         chunks,
-        [[*dot, *target] for dot, target in state.ahead],
     ]
 
 
@@ -79,7 +77,7 @@ def read(data: Any) -> State:
         raise LocalFaultError(
             "snapshot-version", f"a snapshot of version {data[0]}", "nothing to do: the state is built from the entries"
         )
-    _, summed, log_count, unknown_count, logs, operators, fields, objects, chunks, ahead = data
+    _, summed, log_count, unknown_count, logs, operators, fields, objects, chunks = data
     state = State()
     state.facts = FactSum(summed)
     state.log_count, state.unknown_count = log_count, unknown_count
@@ -96,8 +94,6 @@ def read(data: Any) -> State:
         state.chunks[obj] = [
             (flat[at], Dot(ids[flat[at + 1]], flat[at + 2], flat[at + 3])) for at in range(0, len(flat), _CHUNK_WIDTH)
         ]
-    for log, seq, op, *target in ahead:
-        state.ahead.add(Dot(log, seq, op), (target[0], target[1], target[2]))
     return state
 
 

@@ -133,6 +133,9 @@ class HistoryView:
     incident: str
     author: AuthorView
     operations: list[OperationView]
+    void: str
+    """Code of what made the entry void: then its operations did nothing. Empty when it stands."""
+    void_reason: str
 
 
 @dataclass(frozen=True, slots=True)

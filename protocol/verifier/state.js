@@ -168,15 +168,26 @@ function current (epochs, standings, graph) {
 const ROOT = '00'.repeat(16)
 const head = (kind, dot, code) => join(ascii(kind), dot[0], big(dot[1], 4), big(dot[2], 2), big(code, 4))
 const name = (dot) => `${hex(dot[0])}.${dot[1]}.${dot[2]}`
-const placeOf = (dot) => dot[1] * 65_536 + dot[2]
+
+// Where the dots stand that an operation names.
+const NAMES = { 1: 4, 3: 3, 5: 2 }
+
+// Does the entry show that its author had seen all that its operations name? `seen`: log -> log -> highest position.
+function stands (entry, operations, seen) {
+  const reached = seen.get(entry.log) ?? new Map()
+  seen.set(entry.log, reached)
+  for (const [log, seq] of entry.parents) reached.set(log, Math.max(seq, reached.get(log) ?? 0))
+  return operations.every(({ code, known, items }, index) => !known || !(code in NAMES) ||
+    items[NAMES[code]].every(([log, seq, op]) => hex(log) === entry.log
+      ? seq < entry.seq || (seq === entry.seq && op < index)
+      : seq <= (reached.get(hex(log)) ?? 0)))
+}
 
 class State {
   constructor () {
     this.facts = new Map() // hex of a fact, so that none is in it twice
     this.objects = new Map()
     this.values = new Map()
-    this.passed = new Map() // log -> place
-    this.ahead = new Map() // dot -> { dot, targets }
     this.records = 0
     this.unknown = 0
   }
@@ -191,8 +202,6 @@ class State {
   }
 
   apply (dot, operation, entry) {
-    this.passed.set(hex(dot[0]), placeOf(dot))
-    const said = this.takeAhead(dot)
     const written = (code, ...items) =>
       join(head('o', dot, code), big(entry.time_ms, 9), encode(entry.operator), ...items.map((item) => encode(item)))
     const { code, known, items, extra } = operation
@@ -207,12 +216,9 @@ class State {
       object.exists = true
       this.hold(join(ascii('e'), id, encode(collection)))
       if (code === 1) this.end(items[4], collection, hex(id), field)
-      const target = `${collection} ${hex(id)}`
-      if (code === 4 || !said.has(`${target} ${field}`)) {
-        const fact = written(code, collection, id, field, value)
-        this.hold(fact)
-        this.values.set(name(dot), { dot, code, collection, id: hex(id), field, value, fact, marked: said.has(`${target} `) })
-      }
+      const fact = written(code, collection, id, field, value)
+      this.hold(fact)
+      this.values.set(name(dot), { dot, code, collection, id: hex(id), field, value, fact, marked: false })
     } else if (code === 3) {
       this.end(items[3], items[0], hex(items[1]), items[2])
     } else if (code === 5) {
@@ -228,8 +234,7 @@ class State {
   end (dots, collection, id, field) {
     for (const dot of dots) {
       const value = this.values.get(name(dot))
-      if (value === undefined) this.sayAhead(dot, collection, id, field)
-      else if (value.collection === collection && value.id === id && value.field === field && value.code !== 4) {
+      if (value !== undefined && value.collection === collection && value.id === id && value.field === field && value.code !== 4) {
         this.values.delete(name(dot))
         this.drop(value.fact)
       }
@@ -241,29 +246,8 @@ class State {
     this.object(collection, id).deletes++
     for (const dot of dots) {
       const value = this.values.get(name(dot))
-      if (value === undefined) this.sayAhead(dot, collection, id, '')
-      else if (value.collection === collection && value.id === id) value.marked = true
+      if (value !== undefined && value.collection === collection && value.id === id) value.marked = true
     }
-  }
-
-  sayAhead (dot, collection, id, field) {
-    if (placeOf(dot) <= (this.passed.get(hex(dot[0])) ?? -1)) return
-    const row = this.ahead.get(name(dot)) ?? { dot, targets: new Map() }
-    this.ahead.set(name(dot), row)
-    const fact = join(head('a', dot, 0), encode(collection), raw(id), encode(field))
-    row.targets.set(`${collection} ${id} ${field}`, fact)
-    this.hold(fact)
-  }
-
-  takeAhead (dot) {
-    let said = new Map()
-    for (const [key, row] of this.ahead) {
-      if (hex(row.dot[0]) !== hex(dot[0]) || placeOf(row.dot) > placeOf(dot)) continue
-      this.ahead.delete(key)
-      for (const fact of row.targets.values()) this.drop(fact)
-      if (key === name(dot)) said = row.targets
-    }
-    return said
   }
 
   sum () {
@@ -287,10 +271,13 @@ class State {
 function document (given) {
   const state = new State()
   const heads = new Map()
+  const seen = new Map()
+  const empty = []
   for (const entry of given.entries) {
-    entry.operations.forEach((operation, op) => {
-      state.apply([raw(entry.log), entry.seq, op], readOperation(decode(raw(operation), 65_535)), entry)
-    })
+    const operations = entry.operations.map((operation) => readOperation(decode(raw(operation), 65_535)))
+    if (stands(entry, operations, seen)) {
+      operations.forEach((operation, op) => state.apply([raw(entry.log), entry.seq, op], operation, entry))
+    } else empty.push([entry.log, entry.seq])
     heads.set(entry.log, [raw(entry.log), entry.seq, raw(entry.hash)])
   }
   const ascending = [...heads.keys()].sort().map((log) => heads.get(log))
@@ -310,7 +297,8 @@ function document (given) {
     })),
     conflicts: views.flatMap(({ collection, id, conflicts }) => conflicts.map((field) => [collection, id, field])),
     log_records: state.records,
-    unknown_operations: state.unknown
+    unknown_operations: state.unknown,
+    void: empty
   }
 }
 

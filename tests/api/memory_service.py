@@ -245,7 +245,7 @@ class MemoryService:
             name = hashlib.blake2b(f"{number}.{index}".encode(), digest_size=16).hexdigest()
             view = AttachmentView(name, attachment.name, attachment.media_type, len(attachment.data), author)
             found.attachments.append((view, attachment))
-        entry = HistoryView(number, f"{LOG.hex()}.{number}", incident.hex(), author, operations)
+        entry = HistoryView(number, f"{LOG.hex()}.{number}", incident.hex(), author, operations, "", "")
         found.history.append(entry)
         self.journal.append(entry)
         self._grew.set()

@@ -306,6 +306,21 @@ def test_an_area_is_cut_in_the_history_and_text_is_not(incident: str, meshnode: 
     assert "50.49" in meshnode("incident", "history", incident, "--json").out
 
 
+def test_the_history_says_of_a_void_entry_that_it_did_nothing_and_why(
+    incident: str, daemon: Daemon, meshnode: Meshnode
+) -> None:
+    done(meshnode("incident", "set", incident, "title", "Taken over"))
+    history = daemon.service.incidents[IncidentId(bytes.fromhex(incident))].history
+    history[-1] = dataclasses.replace(history[-1], void="names-unseen", void_reason="it had not seen them")
+    shown = done(meshnode("incident", "history", incident)).out.splitlines()
+    assert "void" in shown[-2]
+    assert "names-unseen: it had not seen them" in shown[-2]
+    assert "set (void)" in shown[-1]
+    assert not any("void" in line for line in shown[:-2])
+    told = meshnode("incident", "history", incident, "--json").json["items"][-1]
+    assert (told["void"], told["void_reason"]) == ("names-unseen", "it had not seen them")
+
+
 def test_watch_tells_what_happened_from_a_number_on(incident: str, meshnode: Meshnode) -> None:
     meshnode("incident", "set", incident, "title", "a\x1b[2Jb", "--operator", "duty.officer")
     said = done(meshnode("incident", "watch", incident, "--after", "1", "--count", "1"))

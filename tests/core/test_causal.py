@@ -126,6 +126,16 @@ def test_the_latest_time_a_content_can_name_does_no_harm() -> None:
     assert record.times[record.add(LOGS[1], [first], 2**53 - 1)] == record.times[first] + 1
 
 
+@given(records())
+@search(100)
+def test_a_log_has_seen_of_another_what_the_parents_it_names_reach(record: Record) -> None:
+    restored = CausalGraph.restore(codec.decode_trusted(codec.encode(record.graph.snapshot())))
+    for log in LOGS:
+        for other in LOGS:
+            named = [seq for (own, _), parents, _ in record.entries for at, seq in parents if (own, at) == (log, other)]
+            assert record.graph.seen(log, other) == restored.seen(log, other) == max(named, default=0)
+
+
 def test_what_was_not_added_covers_and_is_covered_by_nothing() -> None:
     record = Record()
     record.add(LOGS[0], [])

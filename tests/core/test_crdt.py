@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from histories import LOGS, OBJECTS, STRANGE_LOG, Oracle, World, Written, author, causal_orders, histories, merged
+from histories import LOGS, OBJECTS, Oracle, World, Written, author, causal_orders, histories, merged
 from histories import merge as merge_into
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -242,62 +242,20 @@ def test_the_incident_itself_is_never_deleted() -> None:
     assert (view.deleted, view.edited_after_delete) == (False, False)
 
 
-# --- hostile dots ---------------------------------------------------------------------------------------------------
-
-
-def test_a_value_that_was_replaced_before_it_came_never_shows() -> None:
-    document = Document()
-    ahead = Dot(LOGS[0], 1, 0)
-    document.apply(Dot(LOGS[1], 1, 0), Set("persons", PERSON, "role", "witness", (ahead,)), author(1))
-    document.apply(ahead, Set("persons", PERSON, "role", "suspect"), author(0))
-    assert shown(document) == ["witness"]
-
-
-def test_what_was_said_of_a_dot_that_never_comes_is_forgotten_when_its_log_passes_it() -> None:
-    documents = [Document(), Document()]
-    skipped = Dot(LOGS[0], 3, 1)
-    hostile = (Dot(LOGS[1], 1, 0), Remove("persons", PERSON, "role", (skipped,)), author(1))
-    passing = (Dot(LOGS[0], 4, 0), Log({"text": "smoke"}), author(0))
-    for document, order in zip(documents, ([hostile, passing], [passing, hostile]), strict=True):
-        for dot, operation, who in order:
-            document.apply(dot, operation, who)
-    assert whole(documents[0]) == whole(documents[1])
-
-
-def test_an_operation_that_names_itself_says_nothing() -> None:
-    own = Dot(LOGS[0], 1, 0)
-    document = Document()
-    document.apply(own, Set("persons", PERSON, "role", "suspect", (own,)), author(0))
+def test_dots_that_never_were_values_end_and_mark_nothing() -> None:
+    """Of an object that is there, and of one that nobody made: a hostile author may have seen the entry they name."""
+    never = (Dot(LOGS[0], 1, 7),)
+    document = merged_operations(
+        [
+            Set("persons", PERSON, "role", "suspect"),
+            Remove("persons", PERSON, "role", never),
+            Remove("persons", OBJECTS[1], "role", never),
+            Delete("persons", PERSON, never),
+            Delete("persons", OBJECTS[1], never),
+        ]
+    )
     assert shown(document) == ["suspect"]
-
-
-def test_an_entry_that_names_more_dots_ahead_than_there_is_room_for_is_not_admitted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(crdt, "AHEAD_MAX", 3)
-    document = Document()
-    ghosts = tuple(Dot(STRANGE_LOG, seq, 0) for seq in (1, 2, 3))
-    filling = Remove("persons", PERSON, "role", ghosts[:2])
-    assert document.admits(LOGS[0], 1, [filling])
-    document.apply(Dot(LOGS[0], 1, 0), filling, author(0))
-    assert document.admits(LOGS[0], 2, [Remove("persons", PERSON, "role", ghosts[2:])])
-    assert not document.admits(LOGS[0], 2, [Set("persons", PERSON, "role", "x", ghosts[1:])])
-    assert not document.admits(LOGS[0], 2, [Delete("persons", PERSON, ghosts[2:])])
-    document.apply(Dot(LOGS[0], 2, 0), Delete("persons", PERSON, ()), author(0))
-    assert not document.admits(LOGS[0], 3, [Delete("persons", OBJECTS[1], ())])
-
-
-def test_honest_entries_are_admitted_however_full_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crdt, "AHEAD_MAX", 0)
-    document = merged_operations([Create("persons", PERSON)])
-    own = Dot(LOGS[1], 1, 0)
-    operations = [
-        Set("persons", PERSON, "role", "suspect"),
-        Set("persons", PERSON, "role", "witness", (own,)),
-        Delete("persons", PERSON, (Dot(LOGS[0], 1, 0),)),
-        Log({"text": "smoke"}),
-    ]
-    assert document.admits(LOGS[1], 1, operations)
+    assert document.object_view("persons", OBJECTS[1]) is None
 
 
 # --- what is only counted -------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.core.facts import FACT_BYTES, FactSum, ahead_fact, extra_fact, object_fact, operation_fact
+from meshnode.core.facts import FACT_BYTES, FactSum, extra_fact, object_fact, operation_fact
 from meshnode.core.ids import Dot, LogId, ObjectId
 
 DOT = Dot(LogId(b"l" * 32), 1, 0)
@@ -67,8 +67,6 @@ def test_facts_of_different_kinds_never_share_an_encoding() -> None:
         operation_fact(1, DOT, "", 0, "ab"),
         extra_fact(DOT, ()),
         extra_fact(DOT, ("a",)),
-        ahead_fact(DOT, "a", OBJECT, ""),
-        ahead_fact(DOT, "a", OBJECT, "b"),
         object_fact("a", OBJECT),
         object_fact("b", OBJECT),
     ]

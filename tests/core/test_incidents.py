@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from core_support import refused
 from forger import Forger
-from node_stories import alike, log_texts
+from node_stories import alike, log_texts, values
 from world import Attachment, Host, World, full_mesh
 
 from meshnode.core import epochs, wire
@@ -23,9 +23,10 @@ from meshnode.core.events import (
     Step,
     Written,
 )
-from meshnode.core.ids import IncidentId
+from meshnode.core.ids import ROOT_OBJECT, EntryHash, IncidentId
 from meshnode.core.incidents import CONTENT_BYTES_AIM, EPOCH_INTERVAL_S, REPAIR_RETRY_S
 from meshnode.core.lineage import Lineage
+from meshnode.core.operations import Set, encode_operation
 from meshnode.core.wire import PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from meshnode.errors import RefusedError
 
@@ -65,6 +66,64 @@ def test_a_request_is_answered_with_the_names_of_what_it_wrote() -> None:
     world.run(1.0)
     assert [view.id for view in nl.reading.collection(incident, "persons")] == [written.objects[0].hex()]
     assert nl.reading.log_page(incident, "", 10, False).items[0].id == written.dots[1].text
+
+
+def _parents(host: Host, incident: IncidentId, written: Written) -> set[EntryHash]:
+    return set(host.node.incidents.replicas[incident].read_content(*written.dots[0][:2]).parents)
+
+
+def _void(host: Host, incident: IncidentId) -> list[str]:
+    return [item.void for item in host.reading.history_page(incident, "", 1_000, None).items if item.void]
+
+
+def test_an_entry_names_the_logs_whose_values_it_replaces_also_when_others_cover_them() -> None:
+    """Decision 0063. DE's own log begins here; all it had merged is covered by NL's record, and BE's title is not
+    shown to have been seen by that."""
+    world = World(3)
+    be, nl, de = full_mesh(world, "BE", "NL", "DE")
+    incident = world.open(be, share=("NL", "DE"))
+    world.run(1.0)
+    titled = world.set(be, incident, "title", "by BE")
+    world.run(1.0)
+    recorded = world.log(nl, incident, "by NL")
+    world.run(1.0)
+    written = world.set(de, incident, "title", "by DE")
+    replica = de.node.incidents.replicas[incident]
+    named = {replica.hash_at(*done.dots[0][:2]) for done in (titled, recorded)}
+    assert _parents(de, incident, written) > named  # and the entry that starts the key
+    again = world.set(de, incident, "title", "by DE again")
+    assert _parents(de, incident, again) == set()
+    world.run(1.0)
+    alike([be, nl, de], incident)
+    for host in (be, nl, de):
+        assert values(host, incident, "title") == ["by DE again"]
+        assert _void(host, incident) == []
+
+
+@pytest.mark.parametrize(("logs", "entries"), [(15, 1), (16, 2), (30, 2), (31, 3)])
+def test_values_of_more_logs_than_an_entry_has_parents_are_replaced_behind_entries_that_only_name_them(
+    logs: int, entries: int
+) -> None:
+    """Of 16 parents one is left for the epoch whose key the entry uses."""
+    world, be, nl, incident = pair()
+    forgers = [Forger(world, nl, incident, f"log {number}") for number in range(logs - 1)]
+    for number, forger in enumerate(forgers):
+        operation = Set("incident", ROOT_OBJECT, "title", f"title {number}")
+        forger.write(forger.content(encode_operation(operation)))
+        forger.hand(forger.run(), be)
+    world.run(1.0)
+    before = stored(be)
+    assert len(values(be, incident, "title")) == logs  # one is BE's own, from before it starts again
+    world.crash(be)
+    world.restart(be)  # so that its own log is a new one
+    world.run(1.0)
+    world.set(be, incident, "title", "settled")
+    assert stored(be) - before == entries
+    world.run(15.0)
+    alike([be, nl], incident)
+    assert values(nl, incident, "title") == ["settled"]
+    assert _void(nl, incident) == []
+    assert be.node.incidents.replicas[incident].document.conflict_count == 0
 
 
 def test_a_request_that_changes_nothing_writes_nothing() -> None:

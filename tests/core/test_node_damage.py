@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from core_support import refused
 from forger import Forger
-from node_stories import alike, log_texts, logs_of
+from node_stories import alike, log_texts, logs_of, values
 from world import World
 
 from meshnode.core import epochs
 from meshnode.core.events import Tick
+from meshnode.core.log import Entry
 from meshnode.core.prekeys import PrekeySecret
 from meshnode.errors import LocalFaultError
 from meshnode.storage.sqlite import SqliteLogStore
@@ -166,6 +167,50 @@ def test_a_node_that_is_alone_with_a_damaged_row_goes_on_writing(disk: RottenDis
     disk.read_everything()
     alike([disk.be, disk.nl, disk.de], disk.incident)
     assert len(log_texts(disk.nl, disk.incident)) == 15
+
+
+def _damage(disk: RottenDisk, *entries: Entry) -> None:
+    with closing(sqlite3.connect(disk.path)) as connection, connection:
+        for entry in entries:
+            connection.execute("UPDATE entry SET sealed = zeroblob(90) WHERE sealed = ?", (entry.sealed,))
+
+
+@pytest.mark.parametrize("lost", ["the head behind it", "its own entry", "another head"])
+def test_a_value_is_replaced_beside_damage_as_long_as_its_own_entry_can_be_named(disk: RottenDisk, lost: str) -> None:
+    """BE is alone, its own log is a new one, and the title stands in the one before (decision 0063)."""
+    head_too = lost == "its own entry"
+    log, seq = disk.world.set(disk.be, disk.incident, "title", "Smoke").dots[0][:2]
+    if not head_too:
+        disk.world.log(disk.be, disk.incident, "the head")
+    disk.world.run(5.0)
+    if lost == "another head":
+        log, seq = disk.world.log(disk.nl, disk.incident, "another head").dots[0][:2]
+        disk.world.run(5.0)
+    head = disk.be.store.read(disk.incident, log, seq, seq + 10)[-1]
+    disk.stop(clean=True)
+    _damage(disk, head)
+    disk.world.crash(disk.nl)
+    disk.world.crash(disk.de)
+    disk.start()
+    if head_too:
+        for _ in range(2):
+            with refused("store-row-damaged", error=LocalFaultError):
+                disk.world.set(disk.be, disk.incident, "title", "Fire")
+        disk.world.log(disk.be, disk.incident, "other writes go on")
+    else:
+        disk.world.set(disk.be, disk.incident, "title", "Fire")
+    disk.world.restart(disk.nl)
+    disk.world.restart(disk.de)
+    disk.world.run(90.0)
+    if head_too:
+        disk.world.set(disk.be, disk.incident, "title", "Fire")
+        disk.world.run(5.0)
+    disk.read_everything()
+    hosts = [disk.be, disk.nl, disk.de]
+    alike(hosts, disk.incident)
+    for host in hosts:
+        assert values(host, disk.incident, "title") == ["Fire"]
+        assert not any(item.void for item in host.reading.history_page(disk.incident, "", 1_000, None).items)
 
 
 def test_many_entries_damaged_at_once_are_all_fetched_again(disk: RottenDisk) -> None:

@@ -20,9 +20,9 @@ from meshnode.core import acts, codec, entry, epochs, wire
 from meshnode.core.causal import DISPLAY_LEAD_TICKS_MAX, TICKS_PER_MS
 from meshnode.core.entry import Content, Opening
 from meshnode.core.events import Change, ChangeKind
-from meshnode.core.ids import ROOT_OBJECT, EntryHash, IncidentId, ObjectId
+from meshnode.core.ids import ROOT_OBJECT, Dot, EntryHash, IncidentId, ObjectId
 from meshnode.core.operations import Set, encode_operation
-from meshnode.core.replica import FLAG_VOID
+from meshnode.core.replica import FLAG_NOT_ENTITLED
 from meshnode.errors import RefusedError
 
 
@@ -181,8 +181,58 @@ def test_what_a_device_writes_that_is_no_member_is_void_everywhere_and_keeps_its
         assert log_texts(host, mesh.incident) == ["before"]
         assert values(host, mesh.incident, "title") == ["Release"]
         replica = host.node.incidents.replicas[mesh.incident]
-        assert [replica.flags(stranger.log, seq) & FLAG_VOID for seq in (1, 2)] == [FLAG_VOID] * 2
+        assert [replica.flags(stranger.log, seq) & FLAG_NOT_ENTITLED for seq in (1, 2)] == [FLAG_NOT_ENTITLED] * 2
         assert host.reading.summary(mesh.incident).entries == replica.merged
+        assert set(_void_in_history(host, mesh, "not-entitled").values()) == {"its author may not write here"}
+    mesh.check_serving()
+
+
+def _void_in_history(host: Host, mesh: Mesh, code: str) -> dict[str, str]:
+    """Entries that the history shows as void for this reason, and what the reason is."""
+    items = host.reading.history_page(mesh.incident, "", 1_000, None).items
+    return {item.entry: item.void_reason for item in items if item.void == code}
+
+
+def test_what_names_values_that_it_does_not_show_to_have_seen_is_void_everywhere_whatever_came_first(
+    mesh: Mesh,
+) -> None:
+    """B8. BE hears of the names first, DE of what they name; NL's own node of both from them."""
+    named = Forger(mesh.world, mesh.nl, mesh.incident, "named")
+    concurrent = Forger(mesh.world, mesh.nl, mesh.incident, "concurrent")
+    never = Forger(mesh.world, mesh.nl, mesh.incident, "never handed over")
+
+    def set_title(forger: Forger, value: str, *replaces: Dot) -> str:
+        operation = Set("incident", ROOT_OBJECT, "title", value, tuple(sorted(replaces)))
+        made = forger.write(forger.content(encode_operation(operation)))
+        return f"{forger.log.hex()}.{made.seq}"
+
+    set_title(named, "first of the named")
+    void = {
+        set_title(mesh.forger, "instead of what comes", Dot(named.log, 1, 0), Dot(named.log, 2, 0)),
+        set_title(mesh.forger, "instead of nothing", Dot(never.log, 1, 0)),
+        set_title(concurrent, "instead of what stands beside it", Dot(mesh.forger.log, 1, 0)),
+        set_title(named, "instead of what names it", Dot(mesh.forger.log, 1, 0)),
+    }
+    first, late = (mesh.forger, concurrent), (named,)
+    for host, order in ((mesh.be, (*first, *late)), (mesh.de, (*late, *first))):
+        for forger in order:
+            forger.hand(forger.run(), host)
+    mesh.world.run(15.0)
+    for _ in range(2):
+        assert len({host.reading.digest(mesh.incident) for host in mesh.everybody}) == 1
+        for host in mesh.everybody:
+            assert host.reading.summary(mesh.incident).waiting == 0
+            assert mesh.broken(host) == []
+            assert values(host, mesh.incident, "title") == ["Release", "first of the named"]
+            shown = _void_in_history(host, mesh, "names-unseen")
+            assert set(shown) == void
+            assert all(shown.values())
+        mesh.world.crash(mesh.be)  # the journal is judged again
+        mesh.world.restart(mesh.be)
+        mesh.world.stop(mesh.de)  # the checkpoint is taken over
+        mesh.world.restart(mesh.de)
+        mesh.world.run(15.0)
+    assert all("names-unseen" in host.codes for host in mesh.everybody)
     mesh.check_serving()
 
 

@@ -111,6 +111,45 @@ def test_one_request_does_not_set_a_register_twice() -> None:
     assert refusal.value.code == "repeated-field"
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        [Change(SET, "persons", PERSON, "hair", "red")],
+        [Change(ADD, "persons", PERSON, "aliases", "Hound")],
+        [Change(REMOVE, "persons", PERSON, "aliases", "Fox")],
+        [Change(DELETE, "persons", PERSON)],
+    ],
+    ids=["set", "add", "remove", "delete again"],
+)
+def test_one_request_does_not_delete_an_object_and_do_something_else_with_it(others: list[Change]) -> None:
+    """The deletion would name what was there before, and what the request writes would show the object again."""
+    document = after(Create("persons", PERSON), Add("persons", PERSON, "aliases", "Fox"), Create("persons", OTHER))
+    deletion = Change(DELETE, "persons", PERSON)
+    for changes in ([deletion, *others], [*others, deletion]):
+        with pytest.raises(RefusedError) as refusal:
+            document.plan_all(changes, lambda length: b"n" * length)
+        assert refusal.value.code == "changed-and-deleted"
+        assert PERSON.hex() in refusal.value.reason
+    elsewhere = [deletion, Change(SET, "persons", OTHER, "hair", "red"), Change(SET, "locations", PERSON, "name", "x")]
+    assert len(document.plan_all(elsewhere, lambda length: b"n" * length)) == 3
+
+
+@pytest.mark.parametrize("kind", [ADD, REMOVE])
+def test_who_adds_to_a_field_of_one_value_reads_what_to_do_at_the_command_line_and_in_the_api(kind: ChangeKind) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        plan(after(Create("persons", PERSON)), Change(kind, "persons", PERSON, "role", "suspect"))
+    assert refusal.value.reason == "role of persons holds one value, and no elements that are added or removed"
+    assert "role=VALUE or meshnode incident set; a change of kind set in the API" in refusal.value.action
+
+
+def test_who_sets_a_set_reads_what_to_do_at_the_command_line_and_in_the_api() -> None:
+    with pytest.raises(RefusedError) as refusal:
+        plan(after(Create("persons", PERSON)), Change(SET, "persons", PERSON, "aliases", "Joe"))
+    assert refusal.value.reason == "aliases of persons is a set of elements, and is not given one value"
+    for words in ("aliases+=VALUE", "incident add-to", "incident remove-from", "changes of kind add and remove in the"):
+        assert words in refusal.value.action
+
+
 def test_a_new_object_gets_an_id_unless_it_brings_one() -> None:
     assert plan(Document(), Change(CREATE, "persons")) == Create("persons", ObjectId(b"n" * 16))
     assert plan(Document(), Change(CREATE, "x-rooms", PERSON)) == Create("x-rooms", PERSON)

@@ -4,119 +4,16 @@ from __future__ import annotations
 
 import pytest
 from core_support import refused, search
-from forger import Forger
 from hypothesis import given
 from hypothesis import strategies as st
+from replica_feed import Record, RottenStore
 from world import Host, World, full_mesh
 
-from meshnode.core import codec, crdt, epochs
-from meshnode.core.events import Change, ChangeKind
-from meshnode.core.ids import EntryHash, IncidentId, LogId
-from meshnode.core.log import CommitBatch, Entry, LogHead, Seal
-from meshnode.core.operations import Set, encode_operation
-from meshnode.core.replica import PACKAGES_OF_KEY_MAX, Replica, Waiting
+from meshnode.core import codec, epochs
+from meshnode.core.ids import LogId
+from meshnode.core.log import CommitBatch
+from meshnode.core.replica import PACKAGES_OF_KEY_MAX
 from meshnode.errors import LocalFaultError, UntrustedInputError
-from meshnode.storage.memory import MemoryLogStore
-
-DAMAGED = LocalFaultError("store-row-damaged", "damaged", "wait")
-
-
-class RottenStore(MemoryLogStore):
-    """Tells of a damaged row once, then leaves it out until it is staged again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rotten: set[tuple[LogId, int]] = set()
-        self._told: set[tuple[LogId, int]] = set()
-
-    def _is_lost(self, log: LogId, seq: int) -> bool:
-        if (log, seq) not in self.rotten:
-            return False
-        if (log, seq) not in self._told:
-            self._told.add((log, seq))
-            raise DAMAGED
-        return True
-
-    def read(self, incident: IncidentId, log: LogId, first: int, last: int) -> list[Entry]:
-        found: list[Entry] = []
-        for entry in super().read(incident, log, first, last):
-            if self._is_lost(log, entry.seq):
-                break
-            found.append(entry)
-        return found
-
-    def find(self, incident: IncidentId, entry_hash: EntryHash) -> tuple[LogId, int] | None:
-        position = super().find(incident, entry_hash)
-        return None if position is None or self._is_lost(*position) else position
-
-
-class Record:
-    """What a mesh of three wrote, split and healed, with two epochs: every entry, and what a late member was given."""
-
-    def __init__(self) -> None:
-        self.world = World(3)
-        self.be, self.nl, self.de = full_mesh(self.world, "BE", "NL", "DE")
-        self.incident = self.world.open(self.be, share=("NL",))
-        self.world.run(1.0)
-        for number in range(3):
-            self.world.log(self.be, self.incident, f"BE {number}")
-            self.world.set(self.nl, self.incident, "title", f"NL {number}")
-            self.world.run(0.3)
-        self.world.partition("NL")
-        self.world.set(self.be, self.incident, "title", "apart")
-        self.world.set(self.nl, self.incident, "title", "alone")
-        self.world.heal()
-        self.world.run(70.0)
-        self.world.share(self.be, self.incident, "DE")
-        self.world.run(2.0)
-        self.world.change(self.de, self.incident, Change(ChangeKind.CREATE, collection="persons"))
-        self.world.run(2.0)
-        self.store = self.be.node.store
-        self.logs = {
-            head.log: self.store.read(self.incident, head.log, 1, head.height)
-            for head in self.store.heads(self.incident)
-        }
-        self.replica = self.be.node.incidents.replicas[self.incident]
-
-    def fresh(self, keys: bool = True, store: MemoryLogStore | None = None) -> Feed:
-        return Feed(self, store or MemoryLogStore(), keys)
-
-
-class Feed:
-    """A replica beside its store, fed runs as the node feeds it."""
-
-    def __init__(self, record: Record, store: MemoryLogStore, keys: bool) -> None:
-        self.record, self.store = record, store
-        self.replica = Replica(record.incident, store, record.be.identity.network_root)
-        if keys:
-            for key_id, key in record.replica.keys.items():
-                self.replica.learn_key(key_id, key)
-        self.merged: list[tuple[LogId, int]] = []
-        self.heights: dict[LogId, int] = {}
-
-    def feed(self, log: LogId, count: int) -> None:
-        start = self.heights.get(log, 0)
-        run = self.record.logs[log][start : start + count]
-        if run:
-            self.heights[log] = start + len(run)
-            self.take(run)
-
-    def take(self, run: list[Entry]) -> None:
-        # The seal is not looked at here.
-        seal = Seal(self.record.incident, run[-1].log, run[-1].seq, bytes(64))
-        self.store.stage(CommitBatch(tuple(run), (seal,)))
-        self.merged += self.replica.merge(run)
-        self.go_on()
-
-    def go_on(self) -> None:
-        while self.replica.ready:
-            self.merged += self.replica.merge_ready(64)
-
-    def digest(self) -> bytes:
-        heads = [
-            LogHead(log, height, self.record.logs[log][height - 1].hash) for log, height in self.replica.merged_heads()
-        ]
-        return self.replica.document.digest(heads)
 
 
 @pytest.fixture(scope="module")
@@ -237,41 +134,6 @@ def test_a_log_waits_for_a_parent_and_others_go_on() -> None:
     world.run(15.0)
     assert replica.waiting_entries() == 0
     assert len({host.reading.digest(incident) for host in (be, nl, de)}) == 1
-
-
-def test_entries_that_the_document_has_no_room_for_wait_and_are_tried_again_after_later_merges(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Decision 0063: only an entry that names dots nobody has seen can wait for room."""
-    monkeypatch.setattr(crdt, "AHEAD_MAX", 1)
-    world = World(5)
-    be, nl = full_mesh(world, "BE", "NL")
-    incident = world.open(be, share=("NL",))
-    world.run(2.0)
-    named, first, second = (Forger(world, nl, incident, name) for name in ("named", "first", "second"))
-
-    def set_title(forger: Forger, value: str, *replaces: list[object]) -> None:
-        operation = encode_operation(Set("incident", bytes(16), "title", value, ()))
-        operation[-1] = list(replaces)
-        forger.write(forger.content(operation))
-
-    named.say("opening")
-    set_title(named, "its second entry")
-    set_title(first, "fills the room", [named.log, 2, 0])
-    set_title(second, "waits", [named.log, 3, 0])
-    for forger in (first, second):
-        forger.hand(forger.run(), be)
-        world.run(0.1)
-    replica = be.node.incidents.replicas[incident]
-    assert replica.waiting_entries() == 1
-    assert isinstance(replica._logs[second.log].waiting, Waiting)
-    world.log(be, incident, "others go on")
-    assert replica.waiting_entries() == 1
-    named.hand(named.run(), be)  # what was named ahead comes: there is room again
-    world.run(0.2)
-    assert replica.waiting_entries() == 0
-    world.run(20.0)
-    assert be.reading.digest(incident) == nl.reading.digest(incident)
 
 
 # --- damaged rows ---------------------------------------------------------------------------------------------------

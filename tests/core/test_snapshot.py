@@ -39,7 +39,7 @@ def test_a_restored_document_shows_and_does_the_same_as_one_that_never_slept(dat
 
 def test_a_snapshot_of_another_version_is_a_fault_of_this_machine() -> None:
     data = Document().snapshot()
-    data[0] = 2
+    data[0] += 1
     with pytest.raises(LocalFaultError) as fault:
         Document.restore(data)
     assert fault.value.code == "snapshot-version"

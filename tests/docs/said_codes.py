@@ -46,6 +46,7 @@ TABLES = {
 """Dictionaries whose keys are codes."""
 
 PUT_TOGETHER = {
+    "VOID_CODES[flags]": ("not-entitled", "names-unseen"),
     "f'{what}-malformed'": ("package-malformed", "body-malformed"),
     "f'unknown-{what.split()[0]}'": ("unknown-incident", "unknown-object", "unknown-attachment"),
     "f'{code}-over'": ("transport-failed-over", "certificate-expired-over", "certificate-not-yet-valid-over"),

@@ -8,7 +8,7 @@ from functools import cache
 from said_codes import NOT_CODES, PUT_TOGETHER, ROOT, Said, said_codes
 
 MANUAL = ROOT / "docs" / "reason-codes.md"
-SPEAKERS = {"command", "start", "api", "log", "status", "peers", "link", "counter"}
+SPEAKERS = {"command", "start", "api", "log", "history", "status", "peers", "link", "counter"}
 
 
 @cache

@@ -16,6 +16,7 @@ from vector_case import to_json
 from meshnode.core import certificates, codec, entry, epochs, geometry, hello, keys, prekeys, wire
 from meshnode.core.acts import incident_id
 from meshnode.core.causal import CausalGraph
+from meshnode.core.crdt import unseen
 from meshnode.core.entry import Opening
 from meshnode.core.groups import Group
 from meshnode.core.holdings import Holdings
@@ -355,14 +356,19 @@ def _group(given: Facts) -> Facts:
 
 def _document(given: Facts) -> Facts:
     document = Document()
+    graph = CausalGraph()
     heads: dict[LogId, LogHead] = {}
+    void = []
     for row in given["entries"]:
         log = LogId(raw(row["log"]))
         author = Author(DeviceId(raw(row["device"])), row["noc"], row["name"], row["operator"], row["time_ms"])
         operations = [operation_untrusted(codec.decode_untrusted(raw(op), 65_535)) for op in row["operations"]]
-        assert document.admits(log, row["seq"], operations)
-        for index, operation in enumerate(operations):
-            document.apply(Dot(log, row["seq"], index), operation, author)
+        graph.add(log, row["seq"], [(LogId(raw(parent)), seq) for parent, seq in row["parents"]], row["time_ms"])
+        if unseen(graph, (log, row["seq"]), operations):
+            void.append([row["log"], row["seq"]])
+        else:
+            for index, operation in enumerate(operations):
+                document.apply(Dot(log, row["seq"], index), operation, author)
         heads[log] = LogHead(log, row["seq"], EntryHash(raw(row["hash"])))
     root = ObjectView("", "incident", document.fields_view(), False, False)
     objects = [root, *(view for name in document.collections() for view in document.collection_view(name))]
@@ -373,6 +379,7 @@ def _document(given: Facts) -> Facts:
         "conflicts": [[view.collection, view.object, view.field] for view in document.conflicts()],
         "log_records": document.log_count,
         "unknown_operations": document.unknown_count,
+        "void": void,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from vector_book import Book, cbor
@@ -17,7 +18,7 @@ def add(book: Book) -> None:
     _registers(book)
     _sets_and_objects(book)
     _records(book)
-    _ahead(book)
+    _unseen(book)
     _orders(book)
 
 
@@ -25,7 +26,9 @@ def dot(log: bytes, seq: int, op: int = 0) -> list[Any]:
     return [bytes(log), seq, op]
 
 
-def entry(log: bytes, seq: int, *operations: Any, device: Device = BE, time_ms: int = 1_000) -> dict[str, Any]:
+def entry(
+    log: bytes, seq: int, *operations: Any, device: Device = BE, parents: Sequence[tuple[bytes, int]] = ()
+) -> dict[str, Any]:
     return {
         "log": log.hex(),
         "seq": seq,
@@ -33,7 +36,8 @@ def entry(log: bytes, seq: int, *operations: Any, device: Device = BE, time_ms: 
         "noc": device.noc,
         "name": device.name,
         "operator": f"officer at {device.name}",
-        "time_ms": time_ms,
+        "time_ms": 1_000,
+        "parents": [[parent.hex(), position] for parent, position in parents],
         "hash": secret(f"hash {log.hex()} {seq}").hex(),
         "operations": [cbor(operation) for operation in operations],
     }
@@ -50,7 +54,7 @@ def title(value: Any, *replaces: Any) -> list[Any]:
 def _registers(book: Book) -> None:
     a1 = entry(LOG, 1, title("A"))
     b1 = entry(LOG_2, 1, title("B"), device=NL)
-    solved = entry(LOG, 2, title("C", dot(LOG, 1), dot(LOG_2, 1)))
+    solved = entry(LOG, 2, title("C", dot(LOG, 1), dot(LOG_2, 1)), parents=[(LOG_2, 1)])
     both(book, "empty", "no entries: sum of nothing")
     both(book, "set-once", "one value", a1)
     both(book, "set-replaced", "the value named ends", a1, entry(LOG, 2, title("C", dot(LOG, 1))))
@@ -124,19 +128,55 @@ def _records(book: Book) -> None:
     )
 
 
-def _ahead(book: Book) -> None:
-    early = entry(LOG_2, 1, title("B", dot(LOG, 1)), device=NL)
-    a1 = entry(LOG, 1, title("A"))
-    both(book, "ahead-waiting", "a hostile Set names a dot that has not come", early)
-    both(book, "ahead-come", "when it comes, it has ended", early, a1)
-    both(book, "ahead-other-order", "the same as if the order had been the other", a1, early)
-    both(book, "ahead-skipped", "a dot that was passed can never come", early, entry(LOG, 2, title("C")))
+def _unseen(book: Book) -> None:
+    a1, a2 = entry(LOG, 1, title("A")), entry(LOG, 2, title("B"))
+
+    def naming(*dots: list[Any], parents: Sequence[tuple[bytes, int]] = ()) -> dict[str, Any]:
+        return entry(LOG_2, 1, title("C", *dots), device=NL, parents=parents)
+
+    both(book, "unseen-never", "a dot of a log that nobody saw", naming(dot(LOG_3, 1)))
+    both(book, "unseen-ahead", "a dot that comes later", naming(dot(LOG, 1)), a1)
+    both(book, "unseen-other-order", "the same entries in another order", a1, naming(dot(LOG, 1)))
     both(
         book,
-        "ahead-delete",
-        "a deletion that names a dot ahead",
-        entry(LOG_2, 1, [5, "persons", P, [dot(LOG, 1)]], device=NL),
-        entry(LOG, 1, [4, "persons", P]),
+        "unseen-behind-a-parent",
+        "a parent reaches up to its position and no further",
+        a1,
+        naming(dot(LOG, 1), dot(LOG, 2), parents=[(LOG, 1)]),
+        a2,
+    )
+    both(book, "seen-before-a-parent", "and all before it", a1, a2, naming(dot(LOG, 1), parents=[(LOG, 2)]))
+    between = entry(LOG_2, 1, [6, {"text": "between"}], device=NL, parents=[(LOG, 1)])
+    both(
+        book,
+        "unseen-parent-of-a-parent",
+        "what only a parent names is not shown to have been seen",
+        a1,
+        between,
+        entry(LOG_3, 1, title("C", dot(LOG, 1)), device=NL, parents=[(LOG_2, 1)]),
+    )
+    both(
+        book,
+        "seen-by-an-earlier-parent",
+        "parents of earlier entries of the log count",
+        a1,
+        between,
+        entry(LOG_2, 2, title("C", dot(LOG, 1)), device=NL),
+    )
+    both(
+        book,
+        "unseen-in-its-own-entry",
+        "an operation has seen those before it in its entry, not itself nor those behind it",
+        entry(LOG, 1, title("A"), title("B", dot(LOG, 1, 0))),
+        entry(LOG, 2, title("C", dot(LOG, 2, 0))),
+        entry(LOG, 3, title("D", dot(LOG, 3, 1)), title("E")),
+    )
+    both(
+        book,
+        "unseen-whole-entry",
+        "a void entry does none of what it says, and what later names it does nothing",
+        entry(LOG, 1, [4, "persons", P], [5, "persons", P, [dot(LOG_3, 1)]]),
+        entry(LOG, 2, [1, "persons", P, "role", "suspect", [dot(LOG, 1, 0)]]),
     )
 
 
