@@ -4,7 +4,7 @@ Acts travel inside entries as plain arrays:
 
     [1, nonce (16), [[device, noc, role], ...]]   create: the incident's handle is the hash of author and nonce
     [2, [[device, noc, role], ...]]               add, or raise in role
-    [3, [key id, ...]]                            ask: these keys of others' entries cannot be opened here
+    [3, attempt, [key id, ...]]                   ask: these keys of others' entries cannot be opened here
 
 An act is valid if its signer held the right in the act's own causal past (M1). Creating needs the handle to be the
 author's own, the author first and manager; adding needs a manager. A valid act becomes one **grant** per line; all
@@ -46,6 +46,9 @@ certificates have at most 8; the rest is room for another scheme."""
 ASKED_KEYS_MAX = 16
 """Key ids in one ask. Who gets any newer key reads back from it; more wait for the next ask."""
 
+ATTEMPTS_MAX = 8
+"""How often in vain an ask may say it came: so many different members may answer it at most."""
+
 _CREATE, _ADD, _ASK = 1, 2, 3
 
 
@@ -72,9 +75,16 @@ def add_act(members: Sequence[tuple[DeviceId, str, Role]]) -> list[Any]:
     return [_ADD, [[device, noc, int(role)] for device, noc, role in members]]
 
 
-def ask_act(keys: Iterable[KeyId]) -> list[Any]:
-    """The act of asking for at most ASKED_KEYS_MAX keys."""
-    return [_ASK, sorted(keys)]
+def ask_act(attempt: int, keys: Iterable[KeyId]) -> list[Any]:
+    """The act of asking for at most ASKED_KEYS_MAX keys, for the first time, the second (and last ATTEMPTS_MAX-th)."""
+    return [_ASK, attempt, sorted(keys)]
+
+
+class Asked(NamedTuple):
+    """What a valid act asks for."""
+
+    attempt: int
+    keys: frozenset[KeyId]
 
 
 class Grant(NamedTuple):
@@ -111,8 +121,8 @@ def fold(standings: Standings, grant: Grant) -> None:
 
 def judge_act(
     act: Any, author: DeviceId, incident: IncidentId, position: tuple[LogId, int], standings: Standings
-) -> tuple[Grant, ...] | frozenset[KeyId] | str:
-    """The grants of a valid act, or the keys it asks for, or the code of what makes it void."""
+) -> list[Grant] | Asked | str:
+    """The grants of a valid act, or what it asks for, or the code of what makes it void."""
     if not isinstance(act, list) or not act or type(act[0]) is not int or act[0] not in (_CREATE, _ADD, _ASK):
         return "act-unknown"
     if act[0] == _ASK:
@@ -136,18 +146,21 @@ def judge_act(
         fault = "act-group-too-large"
     if fault:
         return fault
-    return tuple(
+    return [
         Grant(depth, order if creates else 0, *position, device, noc, role, author)
         for order, (device, noc, role) in enumerate(rows)
-    )
+    ]
 
 
-def _judge_ask(act: list[Any], author: DeviceId, standings: Standings) -> frozenset[KeyId] | str:
-    if len(act) != 2 or not isinstance(act[1], list) or not 1 <= len(act[1]) <= ASKED_KEYS_MAX:
+def _judge_ask(act: list[Any], author: DeviceId, standings: Standings) -> Asked | str:
+    if len(act) != 3 or type(act[1]) is not int or not 1 <= act[1] <= ATTEMPTS_MAX:
         return "act-malformed"
-    if not all(isinstance(key_id, bytes) and len(key_id) == KEY_ID_BYTES for key_id in act[1]):
+    keys = act[2]
+    if not isinstance(keys, list) or not 1 <= len(keys) <= ASKED_KEYS_MAX:
         return "act-malformed"
-    return frozenset(map(KeyId, act[1])) if author in standings else "act-not-entitled"
+    if not all(isinstance(key_id, bytes) and len(key_id) == KEY_ID_BYTES for key_id in keys):
+        return "act-malformed"
+    return Asked(act[1], frozenset(map(KeyId, keys))) if author in standings else "act-not-entitled"
 
 
 def _create_fault(act: list[Any], author: DeviceId, incident: IncidentId, standings: Standings) -> str:

@@ -14,8 +14,8 @@ The filling is sealed too, to a throwaway prekey. Random bytes would not do: the
 curve point below 2**255, and the compressed ML-KEM coefficients of a real box are measurably not uniform.
 
 A box proves nothing about who sealed it; the entry around it does. A wrong key in a box is noticed by the key id.
-A package cannot show that its boxes are for the devices the body names; the body is judged (core/groups.py), and a
-member that finds no box is the one who notices.
+How many boxes there are everybody sees. A package cannot show that they are for the devices the body names; the body is
+judged (core/groups.py), and a member that finds no box is the one who notices, and asks (core/reseal.py).
 
 The **body** names the exact recipients and carries the keys of the parent epochs. The chain is: the newest key opens
 the newest epoch entry, whose body holds its parents' keys, which open theirs, and so on; concurrent epochs are simply
@@ -154,7 +154,7 @@ def make_package(
         ]
         for prekey in recipients
     ]
-    bucket = next(size for size in BUCKETS if size >= len(rows))
+    bucket = _bucket(len(rows))
     if len(rows) < bucket:
         x25519, mlkem = public_halves(PrekeySecret(0, 0, random_bytes(PRIVATE_BYTES)))
         for _ in range(bucket - len(rows)):
@@ -194,6 +194,24 @@ def open_package_untrusted(
             "package-wrong-key", "a box for this device does not hold the key of its epoch", "a member must start anew"
         )
     return None
+
+
+def check_boxes_untrusted(package: bytes, recipients: int) -> None:
+    """What everybody can see of a package beside its body: its form, and that so many recipients have a box each.
+
+    Raises UntrustedInputError ``package-malformed``, ``package-boxes-missing`` or ``cbor-*``.
+    """
+    _, rows = _package_untrusted(package)
+    if len(rows) != _bucket(recipients):
+        raise UntrustedInputError(
+            "package-boxes-missing",
+            f"a package for {recipients} recipients has {len(rows)} boxes, not {_bucket(recipients)}",
+            "its author must follow the protocol",
+        )
+
+
+def _bucket(recipients: int) -> int:
+    return next(size for size in BUCKETS if size >= recipients)
 
 
 def _package_untrusted(package: bytes) -> tuple[bytes, list[list[bytes]]]:

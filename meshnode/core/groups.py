@@ -41,6 +41,7 @@ from typing import Any, ClassVar
 from meshnode.core.acts import (
     MEMBERS_MAX,
     NONCE_BYTES,
+    Asked,
     Grant,
     Role,
     Standings,
@@ -52,7 +53,7 @@ from meshnode.core.acts import (
     judge_act,
     seniority,
 )
-from meshnode.core.epochs import EpochBody
+from meshnode.core.epochs import EPOCH_PARENTS_MAX, EpochBody
 from meshnode.core.ids import DeviceId, IncidentId, KeyId, LogId
 from meshnode.core.lineage import Epoch, Lineage
 from meshnode.core.pasts import Pasts, Position, bits, tops
@@ -126,6 +127,8 @@ class Ask:
 
     device: DeviceId
     position: Position
+    attempt: int
+    """How often it asks for them; as many different members may answer."""
     keys: frozenset[KeyId]
 
 
@@ -179,8 +182,8 @@ class Group:
                 self.unknown_acts += judged == "act-unknown" and author in standings
                 continue
             verdicts.append(Verdict(index, ""))
-            if isinstance(judged, frozenset):
-                self._note_ask(Ask(author, position, judged))
+            if isinstance(judged, Asked):
+                self._note_ask(Ask(author, position, *judged))
                 continue
             for grant in judged:
                 fold(standings, grant)
@@ -225,10 +228,12 @@ class Group:
     def _judge_epoch(self, author: DeviceId, past: int, standings: Standings, body: EpochBody, key_id: KeyId) -> str:
         """The code of what makes an epoch or re-seal invalid, empty when it is valid."""
         standing = standings.get(author)
-        if standing is None or standing.role < Role.WRITER:
+        if standing is None:
             return "epoch-not-entitled"
-        if self.lineage.starts(key_id) & past:
+        if self.lineage.starts(key_id) & past:  # any member may give members what they may have anyway
             return "" if all(device in standings for device in body.devices) else "epoch-key-reused"
+        if standing.role < Role.WRITER:
+            return "epoch-not-entitled"
         if not self._are_recipients_right(body.devices, standings):
             return "epoch-wrong-recipients"
         if not self.lineage.leads_back(past, body, key_id):
@@ -328,6 +333,12 @@ class Group:
         """The merged entries that start an epoch with this key; one, unless somebody reused it."""
         return self.lineage.positions(key_id)
 
+    def keys_behind(self, key_id: KeyId) -> tuple[KeyId, ...]:
+        """What the body of a re-seal of this key carries: who gets it reaches every epoch so far from it alone."""
+        found = dict.fromkeys((*self.lineage.parents(key_id), *self.lineage.parent_keys()))
+        found.pop(key_id, None)
+        return tuple(found)[:EPOCH_PARENTS_MAX]
+
     # --- keys asked for again -------------------------------------------------------------------------------------
 
     def _note_ask(self, ask: Ask) -> None:
@@ -352,7 +363,7 @@ class Group:
             [*kept.position, kept.author, [[g.depth, g.order, g.device, g.noc, int(g.role)] for g in kept.grants]]
             for kept in self._kept
         ]
-        asks = [[*ask.position, ask.device, sorted(ask.keys)] for ask in self._asks.values()]
+        asks = [[*ask.position, ask.device, ask.attempt, sorted(ask.keys)] for ask in self._asks.values()]
         return [RULES_VERSION, self.unknown_acts, self._pasts.snapshot(), kept, self.lineage.snapshot(), asks]
 
     @classmethod
@@ -375,6 +386,6 @@ class Group:
             )
             group._put(index, _Kept((LogId(log), seq), DeviceId(author), grants))
         group.lineage.restore(lineage, [kept.position for kept in group._kept])
-        for log, seq, device, keys in asks:
-            group._note_ask(Ask(DeviceId(device), (LogId(log), seq), frozenset(map(KeyId, keys))))
+        for log, seq, device, attempt, keys in asks:
+            group._note_ask(Ask(DeviceId(device), (LogId(log), seq), attempt, frozenset(map(KeyId, keys))))
         return group

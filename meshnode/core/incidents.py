@@ -10,6 +10,7 @@ be sent before the commit.
 
 Epochs are made when members are added, and when the group says that none is right for the members it now has
 (after concurrent additions, say): then each member waits its rank times 250 ms, so that usually one of them does it.
+Keys that cannot be opened are asked for, and sealed again to who asks (core/reseal.py).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from meshnode.core.log import CommitBatch, Entry, LogStore, Seal
 from meshnode.core.operations import Operation, encode_operation
 from meshnode.core.prekeys import Prekey, PrekeyRing
 from meshnode.core.replica import Replica, Trouble, Writer
+from meshnode.core.reseal import AskFor, Reseals, SealAgain, seal_again
 from meshnode.core.roster import Roster
 from meshnode.core.wire import PACKAGES_BYTES_MAX, PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from meshnode.errors import LocalFaultError, RefusedError, UntrustedInputError
@@ -93,6 +95,7 @@ class Incidents:
         """Incidents with stored entries that can be merged."""
         self._repair_at: dict[IncidentId, float] = {}
         self._repaired: dict[IncidentId, float] = {}
+        self._reseals = Reseals(identity.device, rng)
         self.stale_packages: dict[bytes, None] = {}
         """Rows of PACKAGE_NAMESPACE whose incident was dropped, to be deleted by and by."""
         self.on_merged: Callable[[IncidentId, Iterable[LogId]], None] = lambda incident, logs: None
@@ -378,17 +381,42 @@ class Incidents:
     ) -> None:
         """One entry with the acts, a new key sealed to exactly these recipients, and the keys that lead back."""
         key = epochs.make_epoch_key(self._random_bytes)
-        package = epochs.make_package(recipients, key, replica.incident, self._random_bytes, self._sealer)
+        package = self._package(replica, recipients, key)
         parents = [replica.keys[key_id] for key_id in replica.group.parent_keys() if key_id in replica.keys]
         body = epochs.EpochBody.make(recipients, parents)
         replica.learn_key(epochs.key_id(key), key)
         self._append(replica, (), operator, now, epochs.key_id(key), package, body, membership)
 
+    def _package(self, replica: Replica, recipients: Sequence[Prekey], key: bytes) -> bytes:
+        return epochs.make_package(recipients, key, replica.incident, self._random_bytes, self._sealer)
+
     def _renew_epoch(self, replica: Replica, operator: str, now: Now) -> None:
         recipients = self._prekeys([member.device for member in replica.group.members()])
         self._write_epoch(replica, recipients, [], operator, now)
 
+    def _get_back_in(self, due: AskFor | SealAgain, now: Now) -> None:
+        """Writes an ask or a re-seal. Nothing where that cannot be done now: who needs a key asks again."""
+        replica = self.replicas[due.incident]
+        key_id = replica.group.write_key()
+        if key_id is None or key_id not in replica.keys:
+            return
+        try:
+            if isinstance(due, AskFor):
+                self._append(replica, (), "", now, key_id, membership=[acts.ask_act(due.attempt, due.keys)])
+            else:
+                recipients = self._prekeys([due.ask.device])
+                body = seal_again(replica, recipients, key_id)
+                package = self._package(replica, recipients, replica.keys[key_id])
+                shown = dict([due.ask.position])
+                self._append(replica, (), "", now, key_id, package, body, shown=shown, starts_epoch=False)
+            code, reason = self._reseals.on_done(due, now.monotonic_s)
+        except (RefusedError, LocalFaultError) as refusal:
+            code, reason = refusal.code, refusal.reason
+        own = self._own_log(replica)
+        replica.troubles.append(Trouble(code, reason, own.id, own.seq))
+
     def _watch_epochs(self, incident: IncidentId, replica: Replica, now: Now) -> None:
+        self._reseals.watch(replica, now.monotonic_s)
         if not replica.group.repair_needed(self._identity.device):
             self._repair_at.pop(incident, None)
         elif incident not in self._repair_at:
@@ -400,11 +428,15 @@ class Incidents:
         """At once while stored entries can be merged."""
         if self._ready:
             return 0.0
-        return min(self._repair_at.values(), default=None)
+        times = [*self._repair_at.values()]
+        reseals_at = self._reseals.next_deadline()
+        return min(times if reseals_at is None else [*times, reseals_at], default=None)
 
     def handle_deadline(self, now: Now) -> list[tuple[IncidentId, str]]:
         """Makes the epochs that are due; returns (incident, why) where it could not."""
         self._merge_ready(now)
+        for due in self._reseals.due(self.replicas, now.monotonic_s):
+            self._get_back_in(due, now)
         failed = []
         for incident in [i for i, due in self._repair_at.items() if due <= now.monotonic_s]:
             del self._repair_at[incident]
@@ -463,10 +495,13 @@ class Incidents:
         body: epochs.EpochBody | None = None,
         membership: Sequence[Any] = (),
         shown: Mapping[LogId, int] | None = None,
+        starts_epoch: bool | None = None,
     ) -> list[Dot]:
-        """One own entry: written, staged, merged and journalled. Its parents reach ``shown``."""
+        """One own entry: written, staged, merged and journalled. Its parents reach ``shown``. A re-seal has a body and
+        starts no epoch."""
         own = self._own_log(replica)
-        parents = self._parents(replica, own.id, key_id, body is not None, shown or {})
+        starts_epoch = body is not None if starts_epoch is None else starts_epoch
+        parents = self._parents(replica, own.id, key_id, starts_epoch, shown or {})
         opening = None
         if own.seq == 0:
             bundle = self._identity.certificate.bundle

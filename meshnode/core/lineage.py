@@ -88,6 +88,11 @@ class Lineage:
         """Devices that the key was sealed to."""
         return frozenset().union(*(self._epochs[index].recipients for index in bits(self.starts(key_id))))
 
+    def parents(self, key_id: KeyId) -> tuple[KeyId, ...]:
+        """Keys that the epochs which start with this key carry."""
+        starts = self.starts(key_id) & ~self._reseals
+        return tuple(dict.fromkeys(parent for index in bits(starts) for parent in self._epochs[index].parents))
+
     def reseals_to(self, device: DeviceId) -> list[tuple[int, Epoch]]:
         """(index, re-seal), in the order in which they were merged."""
         return [(index, self._epochs[index]) for index in self._reseals_to.get(device, ())]

@@ -39,7 +39,10 @@ from meshnode.core.prekeys import PrekeySecret
 from meshnode.errors import LocalFaultError, UntrustedInputError
 
 PACKAGES_OF_KEY_MAX = 16
-"""Epoch entries remembered for one key id. One is honest; a reused key id makes the later epochs invalid."""
+"""Epoch entries remembered for one key id: the half that came first, and the half that came last. One starts the epoch,
+the others are re-seals, and the newest is for who asked last."""
+BARRED_STEPS_MAX = 16
+"""How far a log that cannot go on is followed from parent to parent, to the key that all of them need."""
 TRY_COST_ENTRIES = 16
 """What one look at a log counts in the limit of a step, whether or not it gets on: it may open a large entry."""
 MERGE_BATCH_ENTRIES = 256
@@ -123,6 +126,8 @@ class Replica:
         """Logs whose next stored entry can be tried."""
         self._progress = 0
         """Goes up whenever something was stored or merged."""
+        self.held_up = False
+        """Some log was seen that cannot go on; looked at anew by :meth:`missing_keys`."""
         self.troubles: list[Trouble] = []
         self.on_key: Callable[[KeyId, bytes], None] = lambda key_id, key: None
         """Called for each key that becomes known, so that the node keeps it."""
@@ -143,20 +148,22 @@ class Replica:
         """
         if entry.package is None:
             return False
-        key = self.keys.get(entry.key_id)
-        if key is None:
+        waiting = [entry]
+        if entry.key_id not in self.keys:
             key = epochs.open_package_untrusted(entry.package, self.incident, entry.key_id, secrets, self._sealer)
-        if key is None:
-            return False
-        self.learn_key(entry.key_id, key)
-        self._walk_back([entry])
+            if key is None:
+                return False
+            self.learn_key(entry.key_id, key)
+            waiting += self._packages_of(entry.key_id)  # a re-seal came; what starts the epoch may be here already
+        self._walk_back(waiting)
         return True
 
     def note_package(self, key_id: KeyId, position: Position) -> None:
         """An epoch entry for this key is stored there, readable or not."""
         positions = self._packages.setdefault(key_id, {})
-        if len(positions) < PACKAGES_OF_KEY_MAX:
-            positions[position] = None
+        positions[position] = None
+        if len(positions) > PACKAGES_OF_KEY_MAX:
+            del positions[list(positions)[PACKAGES_OF_KEY_MAX // 2]]
 
     def package_positions(self) -> list[tuple[KeyId, Position]]:
         """Where epoch entries are stored, in the order in which they came."""
@@ -175,8 +182,29 @@ class Replica:
             for key_id, key in parents:
                 if key_id not in self.keys:
                     self.learn_key(key_id, key)
-                    for log_id, seq in self._packages.get(key_id, ()):
-                        waiting += self._read(log_id, seq, seq)
+                    waiting += self._packages_of(key_id)
+
+    def _packages_of(self, key_id: KeyId) -> list[Entry]:
+        return [entry for log, seq in self._packages.get(key_id, ()) for entry in self._read(log, seq, seq)]
+
+    def missing_keys(self, me: DeviceId) -> frozenset[KeyId]:
+        """Keys for want of which a log of another member cannot go on: of its own next entry, or of one that bars the
+        way to what it names. Logs of which nothing was merged do not count: anybody can send those."""
+        self.held_up = False
+        missing: set[KeyId] = set()
+        for log in self._logs.values():
+            if log.waiting is not None and log.writer is not None and log.writer.device != me:
+                self.held_up = True
+                missing |= self._barred_by(log.waiting)
+        return frozenset(missing)
+
+    def _barred_by(self, waiting: Waiting | None) -> set[KeyId]:
+        for _ in range(BARRED_STEPS_MAX):
+            if waiting is None or waiting.parent is None:
+                break
+            position = self._store.find(self.incident, waiting.parent)
+            waiting = None if position is None else self._log(position[0]).waiting
+        return set() if waiting is None or waiting.key_id is None else {waiting.key_id}
 
     # --- merging --------------------------------------------------------------------------------------------------
 
@@ -259,6 +287,7 @@ class Replica:
                 waiting = Waiting(progress=self._progress)  # a parent's row is damaged, until a peer has sent it
             if waiting is not None:
                 log.waiting = waiting
+                self.held_up = True
                 return False
             merged.append((entry.log, entry.seq))
         return True
@@ -281,6 +310,8 @@ class Replica:
             self._check_key_started(entry, parents)
         operations = [operation_untrusted(operation) for operation in content.operations]
         body = None if content.epoch is None else epochs.epoch_body_untrusted(content.epoch)
+        if body is not None and entry.package is not None:
+            epochs.check_boxes_untrusted(entry.package, len(body.recipients))
         if log.writer is None and content.opening is not None:
             log.writer, log.bundle = writer, content.opening.bundle
         log.keys = keys_of_log

@@ -8,7 +8,7 @@ import pytest
 from group_record import NONCE, OUTSIDER, A, B, C, D, Position, Record, X, device, epoch_key, lines, writers
 
 from meshnode.core import codec
-from meshnode.core.acts import ASKED_KEYS_MAX, MEMBERS_MAX
+from meshnode.core.acts import ASKED_KEYS_MAX, ATTEMPTS_MAX, MEMBERS_MAX
 from meshnode.core.epochs import EPOCH_PARENTS_MAX, EpochBody, key_id
 from meshnode.core.groups import Group, Role, add_act, ask_act, create_act
 from meshnode.core.ids import DeviceId, IncidentId
@@ -437,28 +437,32 @@ def test_a_member_of_any_role_asks_for_keys_and_nothing_follows_for_members_and_
     record = Record()
     first = record.create(B, role=Role.READER)
     before, _ = record.group()
-    asked = record.write(B, [first], [ask_act([SECOND]), [7, "later"]])
-    record.write(B, [asked], [ask_act([THIRD])])
+    asked = record.write(B, [first], [ask_act(1, [SECOND]), [7, "later"]])
+    record.write(B, [asked], [ask_act(2, [THIRD])])
     group, verdicts = record.group()
     assert [verdict.code for verdict in verdicts[asked]] == ["", "act-unknown"]
     assert (group.members(), group.write_key(), group.heads()) == (before.members(), before.write_key(), (first,))
-    assert [(ask.device, ask.keys) for ask in group.take_asks()] == [(B, {THIRD})]
+    assert [(ask.device, ask.attempt, ask.keys) for ask in group.take_asks()] == [(B, 2, {THIRD})]
     assert group.take_asks() == []
     again = Group.restore(codec.decode_trusted(codec.encode(group.snapshot())), record.incident)
     assert [(ask.device, ask.position[1], ask.keys) for ask in again.take_asks()] == [(B, 2, {THIRD})]
+    assert group.keys_behind(FIRST) == ()
 
 
 @pytest.mark.parametrize(
     ("author", "act", "code"),
     [
-        (X, [3, [FIRST]], "act-not-entitled"),
-        (B, [3], "act-malformed"),
-        (B, [3, FIRST], "act-malformed"),
-        (B, [3, []], "act-malformed"),
-        (B, [3, [FIRST] * (ASKED_KEYS_MAX + 1)], "act-malformed"),
-        (B, [3, [FIRST[:31]]], "act-malformed"),
-        (B, [3, ["text"]], "act-malformed"),
-        (B, [3, [FIRST], 0], "act-malformed"),
+        (X, [3, 1, [FIRST]], "act-not-entitled"),
+        (B, [3, 1], "act-malformed"),
+        (B, [3, 0, [FIRST]], "act-malformed"),
+        (B, [3, True, [FIRST]], "act-malformed"),
+        (B, [3, ATTEMPTS_MAX + 1, [FIRST]], "act-malformed"),
+        (B, [3, 1, FIRST], "act-malformed"),
+        (B, [3, 1, []], "act-malformed"),
+        (B, [3, 1, [FIRST] * (ASKED_KEYS_MAX + 1)], "act-malformed"),
+        (B, [3, 1, [FIRST[:31]]], "act-malformed"),
+        (B, [3, 1, ["text"]], "act-malformed"),
+        (B, [3, 1, [FIRST], 0], "act-malformed"),
     ],
 )
 def test_an_ask_of_a_stranger_or_of_another_form_is_void(author: DeviceId, act: object, code: str):
@@ -503,11 +507,14 @@ def test_a_re_seal_to_an_outsider_is_a_leak_and_no_key_in_it_is_written_under_an
     assert record.items[member].past
 
 
-def test_a_reader_re_seals_nothing():
+def test_members_of_any_role_re_seal_and_strangers_do_not():
     record = Record()
     first = record.create(B, role=Role.READER)
-    again = record.write(B, [first], [], [A], epoch_key("first"))
-    assert codes(record, again) == ["epoch-not-entitled"]
+    second = record.write(A, [first], [], [A, B], epoch_key("second"), [FIRST])
+    assert codes(record, record.write(B, [second], [], [A], epoch_key("second"))) == [""]
+    assert codes(record, record.write(X, [second], [], [A], epoch_key("second"))) == ["epoch-not-entitled"]
+    group, _ = record.group()
+    assert group.keys_behind(SECOND) == (FIRST,)
 
 
 def test_the_holders_of_a_key_are_those_any_epoch_sealed_it_to():

@@ -1,0 +1,167 @@
+"""Getting back in: who must ask for a key that it cannot open, and whose turn it is to seal it again.
+
+An epoch may list a member and hold no box for it, or one with another key; a member may have lost its prekeys, or been
+away for longer than they live. Only the victim can see it: others write under a key that it does not have, and its
+record stands still. It then **asks**, by an act in an entry under the last key it has: so only members learn that it is
+locked out, the request is authentic, and it spreads, waits in relays and crosses partitions as entries do. A member
+that holds an asked key answers with a **re-seal** (core/groups.py): the key of now, sealed to the newest prekey of the
+asking device, with the keys that lead back from it. To the victim it is a package like any other.
+
+* Asked is for keys under which a log of another member cannot go on, or that bar the way to what it names; seen twice,
+  ASK_AFTER_S apart; then again after ASK_INTERVAL_S, twice that, and so on. Junk under keys that nobody has started is
+  asked for at that rate at most, and answered by nobody.
+* Answers go by rank, as repairs do, and who sees enough of them gives none. Enough is the number of the **attempt**:
+  a colluder that answers with junk costs the victim one attempt, not its way back.
+* One device is answered in one incident at most once in ANSWER_INTERVAL_S by one node, whatever it asks for.
+
+When to ask and who answers is each node's own matter: what is merged is the same whether anybody answers or not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from meshnode.core.acts import ASKED_KEYS_MAX, ATTEMPTS_MAX
+from meshnode.core.causal import Position
+from meshnode.core.epochs import EpochBody
+from meshnode.core.groups import Ask
+from meshnode.core.ids import DeviceId, IncidentId, KeyId
+from meshnode.core.prekeys import Prekey
+from meshnode.core.replica import Replica, Trouble
+
+ASK_AFTER_S = 10.0
+"""A key that is missing for so long, and was missing at the look before, does not come by itself."""
+ASK_INTERVAL_S = 60.0
+ASK_INTERVAL_MAX_S = 3_600.0
+ANSWER_STEP_S = 0.25
+"""Per rank: usually one member answers."""
+ANSWER_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class AskFor:
+    """This node should ask for these keys, for the ``attempt``-th time."""
+
+    incident: IncidentId
+    attempt: int
+    keys: tuple[KeyId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SealAgain:
+    """This node should seal the key of now to the device that asked."""
+
+    incident: IncidentId
+    ask: Ask
+
+
+@dataclass(slots=True)
+class _Need:
+    look_at: float
+    missing: frozenset[KeyId] = frozenset()
+    """What was missing at the last look."""
+    attempt: int = 0
+
+
+class Reseals:
+    """Times are monotonic seconds."""
+
+    def __init__(self, me: DeviceId, rng: random.Random) -> None:
+        self._me = me
+        self._rng = rng
+        self._needs: dict[IncidentId, _Need] = {}
+        self._asked: dict[IncidentId, float] = {}
+        """When the next ask may be written."""
+        self._owed: dict[tuple[IncidentId, DeviceId], tuple[Ask, float]] = {}
+        """The last ask of a device, and when to answer it."""
+        self._answered: dict[tuple[IncidentId, DeviceId], float] = {}
+
+    def watch(self, replica: Replica, now_s: float) -> None:
+        """After something was merged, or could not be."""
+        incident = replica.incident
+        if replica.held_up and incident not in self._needs:
+            self._needs[incident] = _Need(now_s + ASK_AFTER_S)
+        for ask in replica.group.take_asks():
+            if ask.device == self._me:
+                continue
+            held = [key for key in ask.keys if key in replica.keys and replica.group.epoch_starts(key)]
+            replica.troubles.append(Trouble("key-asked", _who_asked(replica, ask, held), *ask.position))
+            if held:
+                delay_s = ANSWER_STEP_S * (replica.group.rank(self._me) + self._rng.random())
+                earliest_s = self._answered.get((incident, ask.device), now_s - ANSWER_INTERVAL_S) + ANSWER_INTERVAL_S
+                self._owed[incident, ask.device] = (ask, max(now_s + delay_s, earliest_s))
+
+    def next_deadline(self) -> float | None:
+        times = [need.look_at for need in self._needs.values()] + [due for _, due in self._owed.values()]
+        return min(times, default=None)
+
+    def due(self, replicas: Mapping[IncidentId, Replica], now_s: float) -> list[AskFor | SealAgain]:
+        """What time made due, to be written now; what was is told by :meth:`on_done`."""
+        found: list[AskFor | SealAgain] = []
+        for incident, need in list(self._needs.items()):
+            if need.look_at <= now_s:
+                ask_for = self._look(replicas[incident], need, now_s)
+                found += [ask_for] if ask_for is not None else []
+        for (incident, device), (ask, due_s) in list(self._owed.items()):
+            if due_s <= now_s:
+                del self._owed[incident, device]
+                if not self._is_answered(replicas[incident], ask):
+                    found.append(SealAgain(incident, ask))
+        return found
+
+    def _look(self, replica: Replica, need: _Need, now_s: float) -> AskFor | None:
+        missing = replica.missing_keys(self._me)
+        if not replica.held_up:
+            del self._needs[replica.incident]
+            return None
+        still = missing & need.missing
+        need.look_at, need.missing = now_s + ASK_AFTER_S, missing
+        if not missing:
+            need.attempt = 0
+        if not still or now_s < self._asked.get(replica.incident, now_s):
+            return None
+        attempt = min(need.attempt + 1, ATTEMPTS_MAX)
+        return AskFor(replica.incident, attempt, tuple(sorted(still)[:ASKED_KEYS_MAX]))
+
+    def on_done(self, due: AskFor | SealAgain, now_s: float) -> tuple[str, str]:
+        """It was written. Code and reason for the operator."""
+        if isinstance(due, SealAgain):
+            self._answered[due.incident, due.ask.device] = now_s
+            return (
+                "key-resealed",
+                f"the key was sealed again to device {due.ask.device.hex()[:8]}, which had asked for it",
+            )
+        need = self._needs[due.incident]
+        self._asked[due.incident] = now_s + min(ASK_INTERVAL_S * 2**need.attempt, ASK_INTERVAL_MAX_S)
+        need.attempt += 1
+        return "key-missing", "others write under a key that this node cannot open; it asked for it"
+
+    def _is_answered(self, replica: Replica, ask: Ask) -> bool:
+        """By others, often enough; by this node; or has the asking device shown that it reads what it asked for?"""
+        covers = replica.graph.covers
+        answers = {who for who, made in replica.group.reseals_to(ask.device) if covers(made.position, ask.position)}
+        if self._me in answers or len(answers) >= ask.attempt:
+            return True
+        log, _ = ask.position
+        head = (log, replica.graph.height(log))
+        starts = [start for key in ask.keys for start in replica.group.epoch_starts(key)]
+        return all(covers(head, start) for start in starts)
+
+
+def seal_again(replica: Replica, recipients: Sequence[Prekey], key_id: KeyId) -> EpochBody:
+    """The body of a re-seal: the keys that lead back, as far as they are held."""
+    behind = [replica.keys[key] for key in replica.group.keys_behind(key_id) if key in replica.keys]
+    return EpochBody.make(recipients, behind)
+
+
+def _who_asked(replica: Replica, ask: Ask, held: list[KeyId]) -> str:
+    said = f"{_name(replica, ask.position)} cannot open a key that others write under, and asks for it"
+    starts = [start for key in held for start in replica.group.epoch_starts(key)]
+    return f"{said}; {_name(replica, starts[0])} started it" if starts else said
+
+
+def _name(replica: Replica, position: Position) -> str:
+    writer = replica.writer(position[0])
+    return f"{writer.noc}/{writer.name}" if writer is not None else "somebody"
