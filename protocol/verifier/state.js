@@ -63,7 +63,13 @@ function fold (standings, grant) {
 }
 
 function judgeAct (act, author, incident, place, standings) {
-  if (!Array.isArray(act) || (act[0] !== 1 && act[0] !== 2)) return 'act-unknown'
+  if (!Array.isArray(act) || ![1, 2, 3].includes(act[0])) return 'act-unknown'
+  if (act[0] === 3) {
+    const [, attempt, keys] = act
+    if (act.length !== 3 || !isInteger(attempt, 1n, 8n) || !Array.isArray(keys) || keys.length < 1 || keys.length > 16) return 'act-malformed'
+    if (!keys.every((key) => isBytes(key, 32))) return 'act-malformed'
+    return standings.has(author) ? [] : 'act-not-entitled'
+  }
   const creates = act[0] === 1
   const rows = act[act.length - 1]
   if (act.length !== (creates ? 3 : 2) || !Array.isArray(rows) || rows.length === 0 || !rows.every(isLine)) return 'act-malformed'
@@ -112,8 +118,10 @@ function group (given) {
     for (const other of before) {
       if ([epoch.keyId, ...epoch.parents].includes(other.keyId)) for (const reached of other.reach) epoch.reach.add(reached)
     }
+    epoch.reseals = before.some((other) => other.keyId === epoch.keyId)
     const code = judgeEpoch(epoch, before, standings)
-    epoch.valid = code === ''
+    epoch.valid = code === '' && !epoch.reseals
+    epoch.reseals &&= code === ''
     epochs.set(index, epoch)
     return [...codes, code]
   })
@@ -123,9 +131,10 @@ function group (given) {
 }
 
 function judgeEpoch (epoch, before, standings) {
-  if ((standings.get(epoch.author)?.role ?? 0) < 2) return 'epoch-not-entitled'
+  if (!standings.has(epoch.author)) return 'epoch-not-entitled'
+  if (epoch.reseals) return epoch.recipients.every((device) => standings.has(device)) ? '' : 'epoch-key-reused'
+  if (standings.get(epoch.author).role < 2) return 'epoch-not-entitled'
   if (epoch.recipients.length !== standings.size || !epoch.recipients.every((device) => standings.has(device))) return 'epoch-wrong-recipients'
-  if (before.some((other) => other.keyId === epoch.keyId)) return 'epoch-key-reused'
   return before.every((other) => epoch.reach.has(other.index)) ? '' : 'epoch-past-unreachable'
 }
 
@@ -144,7 +153,7 @@ function current (epochs, standings, graph) {
   maximal.sort((a, b) => isExact(b) - isExact(a) || (a.keyId < b.keyId ? -1 : 1))
   const exact = usable.filter(isExact)
   const holdsAll = (epoch) => [...standings.keys()].every((device) => epoch.recipients.includes(device))
-  const lost = epochs.some((epoch) => !holdsAll(epoch) && !exact.some((other) => other.reach.has(epoch.index)))
+  const lost = epochs.some((epoch) => !epoch.reseals && !holdsAll(epoch) && !exact.some((other) => other.reach.has(epoch.index)))
   const needed = exact.length === 0 || lost
   const ranked = [...standings].sort(([a, one], [b, other]) =>
     one.grant.depth - other.grant.depth || one.grant.order - other.grant.order || (a < b ? -1 : 1))

@@ -24,7 +24,7 @@ from vector_cast import (
 )
 
 from meshnode.core import codec, epochs
-from meshnode.core.acts import Role, add_act, create_act
+from meshnode.core.acts import Role, add_act, ask_act, create_act
 from meshnode.core.epochs import EpochBody
 
 KEYS = {1: EPOCH_KEY, 2: EPOCH_KEY_2, 3: secret("epoch key 3"), 4: secret("epoch key 4")}
@@ -227,8 +227,25 @@ def _bad_groups(book: Book) -> None:
     takes("recipients-outsider", "E1 and E2: an outsider holds it, and through it the key before", outsider)
 
     reused = _opened(*base)
-    reused.write(LOG, 2, BE, key=1, sealed_to=(BE, NL), parents=())
-    takes("key-reused", "E8: a key id of its own past", reused)
+    reused.write(LOG, 2, BE, key=1, sealed_to=(BE, NL, FR), parents=())
+    takes("key-reused", "E8: a key id of its own past, given to an outsider", reused)
+
+    resealed = _opened(*base)
+    resealed.write(LOG, 2, BE, key=2, sealed_to=(BE, NL), parents=(1,))
+    resealed.write(LOG_2, 1, NL, after=(first,), acts=(ask_act(1, [epochs.key_id(KEYS[2])]),))
+    resealed.write(LOG, 3, BE, after=((LOG_2, 1),), key=2, sealed_to=(NL,), parents=(1,))
+    takes("asked-and-sealed-again", "a re-seal: it starts no epoch, and nothing is to be repaired", resealed)
+
+    foreign = _opened(*base)
+    foreign.write(LOG_3, 1, FR, after=(first,), key=1, sealed_to=(BE,))
+    takes("stranger-seals-again", "who is no member re-seals nothing", foreign)
+
+    asks = _opened(_line(NL, READER))
+    keys = [epochs.key_id(KEYS[2])]
+    acts = [ask_act(8, keys * 16), [3, 1, []], [3, 1, keys * 17], [3, 9, keys], [3, 0, keys], [3, True, keys], [3, 1]]
+    asks.write(LOG_2, 1, NL, after=(first,), acts=(*acts, [3, 1, keys, 0], [3, 1, [bytes(31)]], [3, 1, ["text"]]))
+    asks.write(LOG_3, 1, FR, after=(first,), acts=(ask_act(1, keys),))
+    takes("asks", "any member asks, a stranger does not; forms that are none", asks)
 
     broken = _opened(*base)
     broken.write(LOG, 2, BE, key=2, sealed_to=(BE, NL), parents=())
@@ -247,6 +264,6 @@ def _bad_groups(book: Book) -> None:
         LOG,
         2,
         BE,
-        acts=([3, "later"], "later", [2, [[bytes(FR.id), "FR", 4]]], [2, [], 0], add_act([_line(FR, WRITER)])),
+        acts=([4, "later"], "later", [2, [[bytes(FR.id), "FR", 4]]], [2, [], 0], add_act([_line(FR, WRITER)])),
     )
     takes("newer-acts", "an unknown code, no array, an unknown role, a wrong form; the last act holds", newer)
