@@ -66,6 +66,8 @@ PROBLEMS: dict[str, ProblemType] = {
     "not-a-set": ProblemType(422, "The field holds one value"),
     "not-a-register": ProblemType(422, "The field is a set"),
     "too-many-values": ProblemType(422, "The change names too many values"),
+    "repeated-field": ProblemType(422, "The request sets a field twice"),
+    "changed-and-deleted": ProblemType(422, "The request deletes an object and does something else with it"),
     "root-not-deletable": ProblemType(422, "The incident itself is not deleted"),
     "unknown-value": ProblemType(409, "The field does not have the value that was named"),
     "object-exists": ProblemType(409, "The object exists already"),
