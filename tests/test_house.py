@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 """Room -> what it may import besides itself. Rooms that are not named here do not exist."""
 
 CORE_LAYERS: tuple[tuple[str, ...], ...] = (
-    ("ids", "codec", "names", "geometry", "views", "budget"),
+    ("ids", "codec", "names", "geometry", "views", "budget", "aead"),
     ("keys", "log", "events", "facts", "operations", "causal", "retention", "accounts"),
     ("certificates", "entry", "prekeys", "vault", "epochs", "hello", "identity", "roster", "wire", "acts"),
     ("pasts", "lineage", "groups"),

@@ -21,10 +21,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nacl import bindings
-from nacl.exceptions import CryptoError
-
-from meshnode.core import codec, keys
+from meshnode.core import aead, codec, keys
 from meshnode.core.ids import (
     ENTRY_HASH_BYTES,
     DeviceId,
@@ -36,8 +33,8 @@ from meshnode.core.ids import (
 from meshnode.core.log import Entry, Seal
 from meshnode.errors import UntrustedInputError
 
-NONCE_BYTES = 24
-TAG_BYTES = 16
+NONCE_BYTES = aead.NONCE_BYTES
+TAG_BYTES = aead.TAG_BYTES
 SEALED_OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES
 
 CONTENT_BYTES_MAX = 65_535
@@ -75,8 +72,7 @@ class Opening:
     """The device's signature over incident and log id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What an entry says, for members only. Empty parts are absent on the wire."""
 
     parents: tuple[EntryHash, ...]
@@ -133,20 +129,15 @@ def seal_content(content: bytes, keys_of_log: LogKeys, clear: bytes) -> bytes:
     plain = content + b"\x80"
     plain += bytes(padded_size(len(plain)) - len(plain))
     nonce = hashlib.blake2b(clear + plain, digest_size=NONCE_BYTES, key=keys_of_log.nonce).digest()
-    sealed: bytes = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, clear, nonce, keys_of_log.data)
+    sealed = aead.seal(plain, clear, nonce, keys_of_log.data)
     return nonce + sealed
 
 
 def open_content_untrusted(sealed: bytes, keys_of_log: LogKeys, clear: bytes) -> bytes:
     """The content bytes a member wrote, or UntrustedInputError ``entry-unreadable``. The key id was compared before."""
     if SEALED_OVERHEAD_BYTES < len(sealed) <= SEALED_BYTES_MAX:
-        try:
-            plain: bytes = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
-                sealed[NONCE_BYTES:], clear, sealed[:NONCE_BYTES], keys_of_log.data
-            )
-        except CryptoError:
-            pass
-        else:
+        plain = aead.open_untrusted(sealed[NONCE_BYTES:], clear, sealed[:NONCE_BYTES], keys_of_log.data)
+        if plain is not None:
             content = plain.rstrip(b"\0")
             if content.endswith(b"\x80"):
                 return content[:-1]

@@ -11,12 +11,14 @@ The store is told two things and asked a few:
 * ``stage(batch)``, called by the core, makes a batch readable at once. Nothing is durable yet.
 * the shell then makes all staged batches durable in order, in one transaction (each shell has its own way).
 * reads are plain calls, see staged data, and check the hash of every row they return (I11).
+
+What exists once per entry is a NamedTuple: a third of the time that a frozen dataclass takes to be made.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from meshnode.core.ids import EntryHash, IncidentId, KeyId, LogId
 
@@ -24,8 +26,7 @@ ENTRY_OVERHEAD_BYTES = 160
 """What an entry is charged beside its sealed part and package: its ids and hashes, and its rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry as it is hashed, moved and stored. ``hash`` has been computed or checked by whoever built this."""
 
     incident: IncidentId
@@ -48,8 +49,7 @@ class Entry:
         return ENTRY_OVERHEAD_BYTES + len(self.sealed) + (len(self.package) if self.package is not None else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(NamedTuple):
     """The log key's Ed25519 signature over the hash of the entry at ``seq``."""
 
     incident: IncidentId
@@ -67,8 +67,7 @@ class LogHead:
     hash: EntryHash
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """One row of the journal: the entry that this node merged as its ``number``-th (from 1, no gap)."""
 
     number: int

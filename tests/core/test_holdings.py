@@ -124,7 +124,7 @@ def test_a_log_that_does_not_start_from_nothing_is_refused() -> None:
     stray = LogWriter("stray")
     stray.entries = TEN.entries[:1]
     stray.write()
-    stray.entries = [replace(stray.entries[1], seq=1)]
+    stray.entries = [stray.entries[1]._replace(seq=1)]
     with refused("log-forked", "bad-signature"):
         Holder().take(stray.run(1, 1))
 
