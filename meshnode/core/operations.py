@@ -39,6 +39,9 @@ VALUE_BYTES_MAX = 48 * 1024
 VALUE_DEPTH_MAX = 4
 """Arrays and maps inside each other in one value: a GeometryCollection with a MultiPolygon (mesh form) needs 4; an
 entry's body, its list of operations and the operation are 3 more, and core/codec.py stops at 8."""
+SMALL_MAP_ITEMS = 16
+SMALL_TEXT_CHARACTERS = 512
+"""A map of so many names and such texts has at most 37 KiB: see ``_is_small``."""
 DOTS_MAX = 256
 """Dots in one list: 10 KiB. A set with more elements is emptied, and a larger object is deleted, in several changes."""
 CHUNK_BYTES_MAX = 32 * 1024
@@ -251,12 +254,25 @@ def why_bad_value(value: Any) -> str:
     why = _why_bad(value, 0)
     if why:
         return why
-    # Most values are short text: four bytes a character and nine of head is the most UTF-8 and CBOR can need.
-    if isinstance(value, str) and 4 * len(value) + 9 <= VALUE_BYTES_MAX:
+    if _is_small(value):
         return ""
     if isinstance(value, (str, bytes, list, dict)) and len(codec.encode(value)) > VALUE_BYTES_MAX:
         return f"a value has at most {VALUE_BYTES_MAX} bytes when encoded"
     return ""
+
+
+def _is_small(value: Any) -> bool:
+    """Surely within VALUE_BYTES_MAX, told without encoding it: a short text, as most values, or a small map of short
+    texts and integers, as most records. UTF-8 and CBOR need at most four bytes a character and nine of head."""
+    if isinstance(value, str):
+        return 4 * len(value) + 9 <= VALUE_BYTES_MAX
+    if isinstance(value, dict) and len(value) <= SMALL_MAP_ITEMS:
+        return all(
+            len(key) <= NAME_CHARACTERS_MAX
+            and (isinstance(item, int) or (isinstance(item, str) and len(item) <= SMALL_TEXT_CHARACTERS))
+            for key, item in value.items()
+        )
+    return False
 
 
 def _why_bad(value: Any, depth: int) -> str:

@@ -17,6 +17,9 @@ from meshnode.core.operations import (
     DOTS_MAX,
     INT_MAX,
     INT_MIN,
+    NAME_CHARACTERS_MAX,
+    SMALL_MAP_ITEMS,
+    SMALL_TEXT_CHARACTERS,
     VALUE_BYTES_MAX,
     VALUE_DEPTH_MAX,
     Add,
@@ -168,6 +171,14 @@ def test_a_value_of_the_largest_encoded_size_is_taken_and_one_byte_more_is_not(f
     assert len(codec.encode(whole)) == VALUE_BYTES_MAX
     assert why_bad_value(whole) == ""
     assert "at most" in why_bad_value(whole + filler)
+
+
+@pytest.mark.parametrize("count", [SMALL_MAP_ITEMS, SMALL_MAP_ITEMS + 1])
+@pytest.mark.parametrize("characters", [SMALL_TEXT_CHARACTERS, SMALL_TEXT_CHARACTERS + 1, 3_000])
+def test_the_size_of_a_map_is_judged_alike_however_it_is_told(count: int, characters: int) -> None:
+    value = {f"{number:02}".ljust(NAME_CHARACTERS_MAX, "x"): "\U0001f6a8" * characters for number in range(count)}
+    assert bool(why_bad_value(value)) == (len(codec.encode(value)) > VALUE_BYTES_MAX)
+    assert bool(why_bad_value(value | {"x" * 60_000: 1})) is True
 
 
 def test_values_nest_as_deep_as_the_limit_and_no_deeper() -> None:
