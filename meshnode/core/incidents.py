@@ -457,6 +457,8 @@ class Incidents:
         """Packs operations into as few entries as their sizes allow, and returns their dots in order."""
         key_id = self._require_key(replica, operator, now)
         shown = self._show(replica, operations, operator, now, key_id)
+        if len(operations) == 1:  # as nearly always; one always fits
+            return self._append(replica, operations, operator, now, key_id, shown=shown)
         dots: list[Dot] = []
         batch: list[Operation] = []
         size_bytes = 0
