@@ -30,6 +30,10 @@ SHARE_DIVISOR = 8
 """At a relay a neighbour that is no relay brings at most an eighth of what is left free, a relay as much as is left:
 behind it are many, and what one of them could bring there it must be able to pass on here, with as much again left
 for the others."""
+STRANGE_DIVISOR = 32
+"""In an incident of its own a node takes at most a thirty-second of what is left free of logs that no member is known
+to have written: it passes them on, and must not use up its own share at a relay for them. An honest log is one of
+these until its first entry was merged, which waits only while a key is on its way."""
 LOOK_INTERVAL_S = 600.0
 """How often the node looks what has expired: small beside the shortest time to live, one hour."""
 HURRY_INTERVAL_S = 1.0
@@ -116,6 +120,16 @@ class Custody:
 
     # --- what is taken --------------------------------------------------------------------------------------------
 
+    def is_in_group(self, incident: IncidentId) -> bool:
+        """Is this node a member, as far as was merged?"""
+        replica = self._incidents.replicas.get(incident)
+        return replica is not None and replica.group.is_member(self._me)
+
+    def passes_on(self, incident: IncidentId) -> bool:
+        """May others be told of it and served? A node that is no relay does not hand on what a key was sealed to it
+        for: somebody may have made it up, and what it brings is charged to this node."""
+        return self.settings.enabled or self.is_in_group(incident)
+
     def vouches_for(self, incident: IncidentId, log: LogId) -> bool:
         """Is it known that a member wrote the log, for an incident that this node is a member of?"""
         replica = self._incidents.replicas.get(incident)
@@ -126,6 +140,8 @@ class Custody:
         if self.vouches_for(incident, log):
             return True
         divisor = 1 if neighbour.relay or not self.settings.enabled else SHARE_DIVISOR
+        if self.is_in_group(incident):
+            divisor = STRANGE_DIVISOR
         kept, device = self._accounts, neighbour.device
         return kept.has_room(incident, device, size_bytes, self._room, divisor) and (
             self._holdings.holds(incident) or kept.may_open(device, self._room, divisor)

@@ -7,7 +7,7 @@ offered what:
 * a **member** is offered everything of its incident, and so is a **relay**;
 * a node that is neither is offered nothing but epoch packages: who can open one is a member, and asks for the rest.
   So a member behind a hub finds its incidents although the hub cannot know whom they are for;
-* a node that is no relay takes only incidents it holds a key of;
+* a node that is no relay takes only incidents it holds a key of, and passes on those in whose group it is;
 * what `custody` has no room for, or dropped because it did not grow for long, is refused.
 """
 
@@ -164,7 +164,8 @@ class Exchange:
         if len(told) >= INTEREST_MAX:
             told.clear()
         told[incident, answer] = (digest, now.monotonic_s + HEIGHTS_INTERVAL_S)
-        heads = [(head.log, head.height) for head in self._holdings.logs(incident)]
+        held = self._holdings.logs(incident) if self._custody.passes_on(incident) else []
+        heads = [(head.log, head.height) for head in held]
         for start in range(0, max(1, len(heads)), wire.LIST_MAX):
             part = tuple(heads[start : start + wire.LIST_MAX])
             self._outbox.send(link, wire.Heights(incident, part, start + wire.LIST_MAX >= len(heads), answer))
@@ -177,6 +178,7 @@ class Exchange:
         if self._is_expired(link, message.incident, message.heights, now, missed=lacks_of_member):
             return
         self._note_interest(link, message.incident)
+        self._incidents.reseals.on_reads(message.incident, self._device(link))
         # What lacks least comes first: a short log often holds the epoch that a long one needs to be read.
         incident = message.incident
         for log, height in sorted(message.heights, key=lambda row: row[1] - self._height(incident, row[0])):
@@ -199,11 +201,12 @@ class Exchange:
 
     def on_want(self, link: int, message: wire.Want, now: Now) -> None:
         self._note_interest(link, message.incident)
+        answer: wire.Run | wire.Lack = wire.Lack(message.incident, message.log, message.first)
         try:
-            answer = self._holdings.serve(self._store, message)
+            if self._custody.passes_on(message.incident):
+                answer = self._holdings.serve(self._store, message)
         except LocalFaultError as error:
             self._on_local_fault(error)
-            answer = wire.Lack(message.incident, message.log, message.first)
         self._outbox.send(link, answer, bulk=True)
 
     def on_lack(self, link: int, message: wire.Lack, now: Now) -> None:
@@ -326,7 +329,10 @@ class Exchange:
                     if not self._offers(link, run.incident):
                         self._outbox.send(link, message, droppable=True)
 
-    def on_packages_want(self, link: int, message: wire.PackagesWant) -> None:
+    def on_packages_want(self, link: int, message: wire.PackagesWant, now: Now) -> None:
+        replica = self._incidents.replicas.get(message.incident)
+        if replica is not None and message.older == 0:
+            self._incidents.reseals.on_keyless(replica, self._device(link), now.monotonic_s)
         packages, older = self._incidents.packages(message.incident, message.older)
         if packages:
             self._outbox.send(link, wire.Packages(message.incident, tuple(packages), older), bulk=True)
@@ -353,15 +359,15 @@ class Exchange:
 
     def _offers(self, link: int, incident: IncidentId) -> bool:
         """May this peer be sent entries: it showed that it holds the incident, or it is for it anyway."""
-        return incident in self._interest[link] or self._is_for(self._device(link), incident)
+        wanted = incident in self._interest[link] or self._is_for(self._device(link), incident)
+        return wanted and self._custody.passes_on(incident)
 
     def _is_for(self, device: DeviceId, incident: IncidentId) -> bool:
         replica = self._incidents.replicas.get(incident)
         if replica is not None and replica.group.role(device) is not None:
             return True
         peer = self._peers.known.get(device)
-        reads = self._incidents.is_member(incident)
-        return peer is not None and peer.identity.relay and (reads or self._relay.enabled)
+        return peer is not None and peer.identity.relay and self._custody.passes_on(incident)
 
     # --- what custody refuses -------------------------------------------------------------------------------------
 

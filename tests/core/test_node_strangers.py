@@ -22,6 +22,8 @@ from meshnode.core.log import CommitBatch
 ROOM = RelaySettings(incident_bytes_max=450_000, total_bytes_max=900_000, time_to_live_s=3_600.0)
 SHARE_OF_INCIDENT, SHARE_OF_ALL = 50_000, 100_000
 """A ninth: what one neighbour that is no relay can fill."""
+STRANGE_SHARE = 450_000 // 33
+"""What one can fill of an incident at a member."""
 
 
 @pytest.fixture
@@ -221,7 +223,7 @@ def test_a_member_stores_a_share_of_strange_logs_and_all_that_members_write() ->
     assert be.node.custody.total_bytes == nl.node.custody.total_bytes == 0
     flood(world, x, be, incident)
     brought = be.node.custody.brought(x.identity.device)
-    assert 0.7 * SHARE_OF_INCIDENT < brought <= SHARE_OF_INCIDENT
+    assert 0.7 * STRANGE_SHARE < brought <= STRANGE_SHARE
     for host in (be, nl):
         say_much(world, host, incident)
         world.stop(host)
@@ -238,16 +240,7 @@ def test_a_member_stores_a_share_of_strange_logs_and_all_that_members_write() ->
 def test_a_key_makes_nobody_a_member_and_what_it_opens_counts() -> None:
     """Made-up incidents whose epochs are sealed to the hub: it reads them, and is in none of their groups."""
     world, hub, (be, nl, x) = around_a_hub("BE", "NL", "XX")
-    enrolled = x.node.rollcall.roster.get(hub.identity.device)
-    assert enrolled is not None
-    for number in range(100):
-        made_up, key = IncidentId(number.to_bytes(16, "big")), bytes([number]) * 32
-        writer = LogWriter(f"seeming {number}", made_up, key)
-        package = epochs.make_package([enrolled.prekey], key, made_up, world.rng.randbytes)
-        writer.write(package=package)
-        writer.grow(3, 2_200)
-        world.say(x, hub, wire.encode(writer.run()))
-        world.run(0.1)
+    seem_to_invite(world, x, hub, 100)
     assert sum(hub.node.incidents.is_member(incident) for incident in hub.node.holdings.incidents()) > 3
     brought = hub.node.custody.brought(x.identity.device)
     assert brought == hub.node.custody.total_bytes == sum(map(hub.store.incident_bytes, hub.store.incidents()))
@@ -255,6 +248,45 @@ def test_a_key_makes_nobody_a_member_and_what_it_opens_counts() -> None:
     incident = world.open(be, share=("NL",))
     say_much(world, be, incident)
     world.run(30.0)
+    alike([be, nl], incident)
+
+
+def seem_to_invite(world: World, x: Host, victim: Host, count: int) -> list[IncidentId]:
+    """Made-up incidents whose keys are sealed to the victim."""
+    enrolled = x.node.rollcall.roster.get(victim.identity.device)
+    assert enrolled is not None
+    made_up = []
+    for number in range(count):
+        incident, key = IncidentId(number.to_bytes(16, "big")), bytes([number]) * 32
+        writer = LogWriter(f"seeming {number}", incident, key)
+        package = epochs.make_package([enrolled.prekey], key, incident, world.rng.randbytes)
+        writer.write(package=package)
+        writer.grow(3, 2_200)
+        world.say(x, victim, wire.encode(writer.run()))
+        world.run(0.1)
+        made_up.append(incident)
+    return made_up
+
+
+def test_what_a_key_was_sealed_for_is_not_passed_on_at_the_cost_of_who_was_tricked() -> None:
+    """BE knows the stranger too. What BE is made to hold would be charged to BE at the hub."""
+    world, hub, (be, nl) = around_a_hub("BE", "NL")
+    x = world.add("XX", relay=False, peers=("BE:1", "EU:1"))
+    world.run(5.0)
+    made_up = seem_to_invite(world, x, be, 30)
+    assert sum(map(be.node.holdings.holds, made_up)) > 20
+    for incident in made_up:  # and the hub is told of them, so that it might ask
+        world.say(x, hub, wire.encode(wire.Heights(incident, (), True, False)))
+    world.run(30.0)
+    assert hub.node.holdings.incidents() == []
+    (head,) = be.node.holdings.logs(made_up[0])
+    world.say(hub, be, wire.encode(wire.Want(made_up[0], head.log, 1, 4)))
+    world.say(hub, be, wire.encode(wire.Graft(made_up[0], head.log, 0)))
+    world.run(30.0)
+    assert hub.node.custody.brought(be.identity.device) == 0
+    incident = world.open(be, share=("NL",))
+    say_much(world, be, incident)
+    world.run(15.0)
     alike([be, nl], incident)
 
 
