@@ -95,7 +95,7 @@ class Incidents:
         """Incidents with stored entries that can be merged."""
         self._repair_at: dict[IncidentId, float] = {}
         self._repaired: dict[IncidentId, float] = {}
-        self._reseals = Reseals(identity.device, rng)
+        self.reseals = Reseals(identity.device, rng)
         self.stale_packages: dict[bytes, None] = {}
         """Rows of PACKAGE_NAMESPACE whose incident was dropped, to be deleted by and by."""
         self.on_merged: Callable[[IncidentId, Iterable[LogId]], None] = lambda incident, logs: None
@@ -404,19 +404,19 @@ class Incidents:
             if isinstance(due, AskFor):
                 self._append(replica, (), "", now, key_id, membership=[acts.ask_act(due.attempt, due.keys)])
             else:
-                recipients = self._prekeys([due.ask.device])
+                recipients = self._prekeys([due.device])
                 body = seal_again(replica, recipients, key_id)
                 package = self._package(replica, recipients, replica.keys[key_id])
-                shown = dict([due.ask.position])
+                shown = dict(due.asked)
                 self._append(replica, (), "", now, key_id, package, body, shown=shown, starts_epoch=False)
-            code, reason = self._reseals.on_done(due, now.monotonic_s)
+            code, reason = self.reseals.on_done(due, now.monotonic_s)
         except (RefusedError, LocalFaultError) as refusal:
             code, reason = refusal.code, refusal.reason
         own = self._own_log(replica)
         replica.troubles.append(Trouble(code, reason, own.id, own.seq))
 
     def _watch_epochs(self, incident: IncidentId, replica: Replica, now: Now) -> None:
-        self._reseals.watch(replica, now.monotonic_s)
+        self.reseals.watch(replica, now.monotonic_s)
         if not replica.group.repair_needed(self._identity.device):
             self._repair_at.pop(incident, None)
         elif incident not in self._repair_at:
@@ -429,13 +429,13 @@ class Incidents:
         if self._ready:
             return 0.0
         times = [*self._repair_at.values()]
-        reseals_at = self._reseals.next_deadline()
+        reseals_at = self.reseals.next_deadline()
         return min(times if reseals_at is None else [*times, reseals_at], default=None)
 
     def handle_deadline(self, now: Now) -> list[tuple[IncidentId, str]]:
         """Makes the epochs that are due; returns (incident, why) where it could not."""
         self._merge_ready(now)
-        for due in self._reseals.due(self.replicas, now.monotonic_s):
+        for due in self.reseals.due(self.replicas, now.monotonic_s):
             self._get_back_in(due, now)
         failed = []
         for incident in [i for i, due in self._repair_at.items() if due <= now.monotonic_s]:

@@ -376,7 +376,7 @@ class Node:
         wire.Announce: lambda self, link, message: self.exchange.on_announce(link, message, self._now),
         wire.Prune: lambda self, link, message: self.exchange.on_prune(link, message),
         wire.Graft: lambda self, link, message: self.exchange.on_graft(link, message, self._now),
-        wire.PackagesWant: lambda self, link, message: self.exchange.on_packages_want(link, message),
+        wire.PackagesWant: lambda self, link, message: self.exchange.on_packages_want(link, message, self._now),
         wire.Packages: lambda self, link, message: self.exchange.on_packages(link, message, self._now),
         wire.Addresses: _on_addresses,
         wire.Roster: lambda self, link, message: self.rollcall.on_roster(link, message),

@@ -14,6 +14,10 @@ asking device, with the keys that lead back from it. To the victim it is a packa
   a colluder that answers with junk costs the victim one attempt, not its way back.
 * One device is answered in one incident at most once in ANSWER_INTERVAL_S by one node, whatever it asks for.
 
+A member that lost its store has no key to ask under. But a node that is no relay asks each neighbour for the packages
+of every incident that it cannot read, whether it is a member or not. A neighbour that reads the record and finds that
+it is one lets it in by a re-seal too, if it has not shown a moment later that it found a package that it can open.
+
 When to ask and who answers is each node's own matter: what is merged is the same whether anybody answers or not.
 """
 
@@ -38,6 +42,10 @@ ASK_INTERVAL_MAX_S = 3_600.0
 ANSWER_STEP_S = 0.25
 """Per rank: usually one member answers."""
 ANSWER_INTERVAL_S = 60.0
+KEYLESS_AFTER_S = 5.0
+"""A package that opens, and the newest prekey of a neighbour, have come by then."""
+KEYLESS_INTERVAL_S = 300.0
+"""What a neighbour says about having no key counts at most this often: half as often as an honest one says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +59,22 @@ class AskFor:
 
 @dataclass(frozen=True, slots=True)
 class SealAgain:
-    """This node should seal the key of now to the device that asked."""
+    """This node should seal the key of now to this device."""
 
     incident: IncidentId
-    ask: Ask
+    device: DeviceId
+    asked: tuple[Position, ...]
+    """Its ask, which the answer covers; none when it has no key at all."""
+
+
+@dataclass(slots=True)
+class _Keyless:
+    """A member at the other end of a link that asked for packages."""
+
+    attempt: int
+    answers_before: int
+    due_s: float | None
+    again_s: float
 
 
 @dataclass(slots=True)
@@ -77,6 +97,7 @@ class Reseals:
         self._owed: dict[tuple[IncidentId, DeviceId], tuple[Ask, float]] = {}
         """The last ask of a device, and when to answer it."""
         self._answered: dict[tuple[IncidentId, DeviceId], float] = {}
+        self._keyless: dict[tuple[IncidentId, DeviceId], _Keyless] = {}
 
     def watch(self, replica: Replica, now_s: float) -> None:
         """After something was merged, or could not be."""
@@ -93,8 +114,26 @@ class Reseals:
                 earliest_s = self._answered.get((incident, ask.device), now_s - ANSWER_INTERVAL_S) + ANSWER_INTERVAL_S
                 self._owed[incident, ask.device] = (ask, max(now_s + delay_s, earliest_s))
 
+    def on_keyless(self, replica: Replica, device: DeviceId, now_s: float) -> None:
+        """A linked device asked for the packages of this incident: it holds no key of it."""
+        if not replica.keys or not replica.group.is_member(device):
+            return
+        before = self._keyless.get((replica.incident, device))
+        if before is None or now_s >= before.again_s:
+            attempt = 1 if before is None else min(before.attempt + 1, ATTEMPTS_MAX)
+            delay_s = KEYLESS_AFTER_S + ANSWER_STEP_S * (replica.group.rank(self._me) + self._rng.random())
+            answers = len(replica.group.reseals_to(device))
+            self._keyless[replica.incident, device] = _Keyless(
+                attempt, answers, now_s + delay_s, now_s + KEYLESS_INTERVAL_S
+            )
+
+    def on_reads(self, incident: IncidentId, device: DeviceId) -> None:
+        """A linked device tells or asks for heights: it holds a key, or needs none."""
+        self._keyless.pop((incident, device), None)
+
     def next_deadline(self) -> float | None:
         times = [need.look_at for need in self._needs.values()] + [due for _, due in self._owed.values()]
+        times += [keyless.due_s for keyless in self._keyless.values() if keyless.due_s is not None]
         return min(times, default=None)
 
     def due(self, replicas: Mapping[IncidentId, Replica], now_s: float) -> list[AskFor | SealAgain]:
@@ -108,7 +147,13 @@ class Reseals:
             if due_s <= now_s:
                 del self._owed[incident, device]
                 if not self._is_answered(replicas[incident], ask):
-                    found.append(SealAgain(incident, ask))
+                    found.append(SealAgain(incident, device, (ask.position,)))
+        for (incident, device), keyless in self._keyless.items():
+            if keyless.due_s is not None and keyless.due_s <= now_s:
+                keyless.due_s = None
+                answers = replicas[incident].group.reseals_to(device)[keyless.answers_before :]
+                if len({who for who, _ in answers}) < keyless.attempt:
+                    found.append(SealAgain(incident, device, ()))
         return found
 
     def _look(self, replica: Replica, need: _Need, now_s: float) -> AskFor | None:
@@ -128,10 +173,10 @@ class Reseals:
     def on_done(self, due: AskFor | SealAgain, now_s: float) -> tuple[str, str]:
         """It was written. Code and reason for the operator."""
         if isinstance(due, SealAgain):
-            self._answered[due.incident, due.ask.device] = now_s
+            self._answered[due.incident, due.device] = now_s
             return (
                 "key-resealed",
-                f"the key was sealed again to device {due.ask.device.hex()[:8]}, which had asked for it",
+                f"the key was sealed again to device {due.device.hex()[:8]}, which had asked for it",
             )
         need = self._needs[due.incident]
         self._asked[due.incident] = now_s + min(ASK_INTERVAL_S * 2**need.attempt, ASK_INTERVAL_MAX_S)

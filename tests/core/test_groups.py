@@ -292,6 +292,18 @@ def test_e3_the_causally_latest_epoch_is_written_under_whatever_its_id():
         assert record.group()[0].write_key() == carried
 
 
+def test_e3_an_epoch_that_lacks_a_member_of_now_is_passed_over_also_by_who_asks_after_each_entry():
+    record = Record()
+    group = Group(record.incident)
+    first = record.create(B)
+    added = record.write(A, [first], [add_act(writers(C))], [A, B, C], epoch_key("second"), [FIRST])
+    unaware = record.write(B, [first], [], [A, B], epoch_key("third"), [FIRST])
+    for position, key in ((first, FIRST), (added, SECOND), (unaware, SECOND)):
+        record.merge(group, position)
+        assert group.write_key() == key
+        assert group.repair_needed(A) == (position == unaware)
+
+
 def test_e3_of_concurrent_epochs_the_lowest_id_is_written_under_and_both_are_harmless():
     record = Record()
     first = record.create(B)

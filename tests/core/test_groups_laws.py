@@ -81,6 +81,22 @@ def test_any_causal_order_gives_the_same_members_verdicts_and_write_key(seed: in
     assert outcome(record, other) == outcome(record, written)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 14))
+def test_asking_after_every_entry_gives_the_same_as_asking_at_the_end(seed: int, size: int):
+    """What grows with each epoch is what would be built from all of them."""
+    record = random_record(seed, size)
+    asked = Group(record.incident)
+    for position in record.items:
+        record.merge(asked, position)
+        assert outcome_now(asked) == outcome_now(Group.restore(asked.snapshot(), record.incident))
+    assert outcome(record, asked) == outcome(record, record.group()[0])
+
+
+def outcome_now(group: Group) -> list[object]:
+    return [group.members(), group.write_key(), [group.repair_needed(one) for one in (A, B, C, D, X)]]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 12))
 def test_members_and_write_rights_are_what_the_rules_say_read_aloud(seed: int, size: int):

@@ -18,6 +18,7 @@ from meshnode.core.ids import IncidentId, KeyId
 from meshnode.core.prekeys import Prekey
 from meshnode.core.replica import Replica
 from meshnode.core.reseal import ASK_AFTER_S, ASK_INTERVAL_S
+from meshnode.storage.memory import MemoryLogStore
 
 KEY = b"h" * 32
 KEY_ID = epochs.key_id(KEY)
@@ -150,7 +151,7 @@ def test_a_member_that_answers_with_junk_costs_the_victim_one_attempt() -> None:
     lock_out(mesh.forger, mesh.de, [mesh.be, mesh.nl])
     mesh.world.run(1.0)
     mesh.world.log(mesh.be, mesh.incident, "under the new key")
-    mesh.be.node.incidents._reseals._rng.random = lambda: 4.0  # type: ignore[method-assign] - slower than the hostile
+    mesh.be.node.incidents.reseals._rng.random = lambda: 4.0  # type: ignore[method-assign] - slower than the hostile
     answered = 0
     for _ in range(600):
         mesh.world.run(0.2)
@@ -161,7 +162,7 @@ def test_a_member_that_answers_with_junk_costs_the_victim_one_attempt() -> None:
             body = epochs.EpochBody.make(prekeys(mesh.forger, mesh.de), []).to_plain()
             mesh.forger.write(mesh.forger.content(epoch=body), package=package, key_id=KEY_ID, epoch_key=KEY)
             mesh.forger.hand(mesh.forger.run(mesh.forger.entries[-1:]), mesh.be)
-            mesh.nl.node.incidents._reseals._owed.clear()
+            mesh.nl.node.incidents.reseals._owed.clear()
     assert answered
     alike(mesh.everybody, mesh.incident)
     assert "under the new key" in log_texts(mesh.de, mesh.incident)
@@ -228,7 +229,7 @@ def test_a_member_that_asks_all_the_time_is_answered_once_a_minute_by_each_and_n
     quiet = Forger(mesh.world, mesh.nl, mesh.incident, "quiet")
     quiet.key_id = held
     lock_out(mesh.forger, mesh.de, [mesh.be, mesh.nl])
-    mesh.nl.node.incidents._reseals._owed.clear()
+    mesh.nl.node.incidents.reseals._owed.clear()
     mesh.world.run(1.0)
     old_heads = [quiet.replica.hash_at(*quiet.replica.group.epoch_starts(held)[0])]
     for number in range(120):
@@ -264,3 +265,70 @@ def test_a_device_that_is_no_member_asks_in_vain() -> None:
         assert "act-not-entitled" in host.codes
         assert reseals(host, mesh.incident, fr) == 0
     mesh.check_serving()
+
+
+# --- a lost store ---------------------------------------------------------------------------------------------------
+
+
+def lost_store(seed: int) -> tuple[World, Host, Host, Host, IncidentId]:
+    """NL kept its keys and lost its disk: store, prekeys and epoch keys. It is no relay, as NOCs usually are none."""
+    world = World(seed)
+    be = world.add("BE", relay=False)
+    de = world.add("DE", peers=("BE:1",), relay=False)
+    nl = world.add("NL", peers=("BE:1", "DE:1"), relay=False)
+    world.run(3.0)
+    incident = world.open(be, share=("DE", "NL"))
+    world.run(2.0)
+    world.log(nl, incident, "by NL")
+    world.log(be, incident, "by BE")
+    world.run(5.0)
+    world.crash(nl)
+    nl.store = MemoryLogStore()
+    return world, be, de, nl, incident
+
+
+def test_a_member_that_lost_its_store_is_let_in_by_a_neighbour_that_reads_the_record() -> None:
+    world, be, de, nl, incident = lost_store(21)
+    world.run(60.0)
+    world.restart(nl)
+    world.run(60.0)
+    alike([be, de, nl], incident)
+    assert sorted(log_texts(nl, incident)) == ["by BE", "by NL"]
+    assert reseals(be, incident, nl) == 1
+    assert said(be, "key-resealed") + said(de, "key-resealed") == 1
+    world.log(nl, incident, "back")
+    world.run(2000.0)
+    assert "back" in log_texts(de, incident)
+    assert reseals(be, incident, nl) == 1
+
+
+def test_a_neighbour_that_answers_a_lost_store_with_junk_costs_an_attempt() -> None:
+    world, be, de, nl, incident = lost_store(22)
+    answered = 0
+    honest = be.node.incidents._package
+
+    def junk(replica: Replica, recipients: list[Prekey], key: bytes) -> bytes:
+        nonlocal answered
+        answered += 1
+        stranger = be.node.rollcall.roster.get(de.identity.device)
+        assert stranger is not None
+        return honest(replica, [stranger.prekey], key)
+
+    be.node.incidents._package = junk  # type: ignore[method-assign] - a hostile member
+    world.restart(nl)
+    world.run(1500.0)
+    assert answered >= 1
+    alike([be, de, nl], incident)
+
+
+def test_who_is_no_member_is_shown_packages_and_sealed_nothing() -> None:
+    world, be, _, _, incident = lost_store(23)
+    fr = world.add("FR", peers=("BE:1",), relay=False)
+    world.run(2000.0)
+    assert reseals(be, incident, fr) == 0
+    assert not fr.node.incidents.is_member(incident)
+    assert said(be, "key-resealed") == 0
+    world.share(be, incident, "FR")  # its own epoch lets it in
+    world.run(60.0)
+    alike([be, fr], incident)
+    assert reseals(be, incident, fr) == 0

@@ -13,10 +13,10 @@ from test_node_reseal import KEY, KEY_ID, lock_out, prekeys, replica, reseals, s
 
 from meshnode.core import epochs
 from meshnode.core.acts import ask_act
-from meshnode.core.ids import EntryHash, LogId
+from meshnode.core.ids import DeviceId, EntryHash, LogId
 from meshnode.core.prekeys import PRIVATE_BYTES, PrekeySecret, public_halves
 from meshnode.core.replica import BARRED_STEPS_MAX, PACKAGES_OF_KEY_MAX, Waiting
-from meshnode.core.reseal import ASK_AFTER_S, ASK_INTERVAL_MAX_S, ASK_INTERVAL_S, AskFor
+from meshnode.core.reseal import ASK_AFTER_S, ASK_INTERVAL_MAX_S, ASK_INTERVAL_S, KEYLESS_INTERVAL_S, AskFor
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def mesh() -> Mesh:
 
 def test_what_is_missing_is_asked_for_after_two_looks_and_then_ever_more_seldom(mesh: Mesh) -> None:
     de = replica(mesh.de, mesh.incident)
-    machine = mesh.de.node.incidents._reseals
+    machine = mesh.de.node.incidents.reseals
     replicas = mesh.de.node.incidents.replicas
     assert de.held_up
     assert machine.next_deadline() is not None
@@ -53,7 +53,7 @@ def test_what_is_missing_is_asked_for_after_two_looks_and_then_ever_more_seldom(
 
 
 def test_an_ask_that_could_not_be_written_is_due_again(mesh: Mesh) -> None:
-    machine = mesh.de.node.incidents._reseals
+    machine = mesh.de.node.incidents.reseals
     replicas = mesh.de.node.incidents.replicas
     machine.due(replicas, 1000.0)
     for now_s in (1010.0, 1020.0):
@@ -63,7 +63,7 @@ def test_an_ask_that_could_not_be_written_is_due_again(mesh: Mesh) -> None:
 
 
 def test_when_nothing_is_missing_any_more_the_count_of_attempts_starts_again(mesh: Mesh) -> None:
-    machine = mesh.de.node.incidents._reseals
+    machine = mesh.de.node.incidents.reseals
     replicas = mesh.de.node.incidents.replicas
     de = replicas[mesh.incident]
     machine.due(replicas, 1000.0)
@@ -110,6 +110,19 @@ def test_an_answer_that_cannot_be_made_is_told_and_the_node_goes_on(mesh: Mesh) 
     mesh.world.run(20.0)
     assert said(mesh.be, "no-prekey") == 1
     assert said(mesh.be, "key-resealed") == 0
+
+
+def test_a_neighbour_without_a_key_counts_once_in_five_minutes_and_not_when_it_reads_after_all(mesh: Mesh) -> None:
+    machine, be = mesh.be.node.incidents.reseals, replica(mesh.be, mesh.incident)
+    de, key = mesh.de.identity.device, (mesh.incident, mesh.de.identity.device)
+    for now_s in (1000.0, 1001.0, 1000.0 + KEYLESS_INTERVAL_S):
+        machine.on_keyless(be, de, now_s)
+    assert machine._keyless[key].attempt == 2
+    machine.on_reads(mesh.incident, de)
+    machine.on_reads(mesh.incident, de)
+    assert machine._keyless == {}
+    machine.on_keyless(be, DeviceId(bytes(32)), 5000.0)
+    assert machine._keyless == {}  # no member
 
 
 def test_without_a_usable_key_nothing_is_asked_or_answered(mesh: Mesh) -> None:
