@@ -178,6 +178,7 @@ class Exchange:
         if self._is_expired(link, message.incident, message.heights, now, missed=lacks_of_member):
             return
         self._note_interest(link, message.incident)
+        self._incidents.reseals.on_reads(message.incident, self._device(link))
         # What lacks least comes first: a short log often holds the epoch that a long one needs to be read.
         incident = message.incident
         for log, height in sorted(message.heights, key=lambda row: row[1] - self._height(incident, row[0])):
@@ -328,7 +329,10 @@ class Exchange:
                     if not self._offers(link, run.incident):
                         self._outbox.send(link, message, droppable=True)
 
-    def on_packages_want(self, link: int, message: wire.PackagesWant) -> None:
+    def on_packages_want(self, link: int, message: wire.PackagesWant, now: Now) -> None:
+        replica = self._incidents.replicas.get(message.incident)
+        if replica is not None and message.older == 0:
+            self._incidents.reseals.on_keyless(replica, self._device(link), now.monotonic_s)
         packages, older = self._incidents.packages(message.incident, message.older)
         if packages:
             self._outbox.send(link, wire.Packages(message.incident, tuple(packages), older), bulk=True)
