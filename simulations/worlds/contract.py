@@ -1,0 +1,160 @@
+"""What a world is given and what it must answer, so that one set of checkers judges all worlds.
+
+A world is a function ``run(plan) -> Outcome``. It performs the plan's actions at their times on real nodes, up to
+``plan.duration_s``; then it ends all faults, restarts what is down in ``plan.core`` (a node whose crash was
+``for_good`` stays lost), and waits until the core has converged or ``plan.converge_within_s`` has passed.
+
+Everything in an Outcome is told from outside: what local clients were answered, what lies in stores, what travels. A
+world judges nothing except what only it can see at that moment; that it says as a :class:`Sighting`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from simulations.scenario.plan import Plan
+
+
+class Touch(NamedTuple):
+    """A register, a set or an object of an incident; ``field`` is empty for an object, all for the log book."""
+
+    incident: str
+    collection: str
+    object: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """One change that a local client was told is durable. The dumb global record is a list of these."""
+
+    number: int
+    """Of the plan's action."""
+    asked_s: float
+    at_s: float
+    """When the answer came."""
+    node: str
+    kind: str
+    touch: Touch
+    dot: str
+    """The name of the operation, as the node gave it."""
+    text: str
+    """What was written, as the reader shows it; empty where nothing was."""
+    seen: tuple[str, ...]
+    """Dots of the values of ``touch`` that the client was shown just before it wrote: those it replaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One request that a local client was refused, or that got no answer (``code`` is ``no-answer``)."""
+
+    number: int
+    at_s: float
+    node: str
+    code: str
+
+
+class Sealed(NamedTuple):
+    """A key was sealed to devices: who can open the incident from here on, as the one who sealed it meant it."""
+
+    at_s: float
+    node: str
+    incident: str
+    nocs: tuple[str, ...]
+    """NOCs that the act named, the writer's own included."""
+
+
+class Sighting(NamedTuple):
+    """Something that must not be, seen by the world at the moment it happened."""
+
+    invariant: str
+    at_s: float
+    node: str
+    what: str
+
+
+@dataclass(slots=True)
+class IncidentEnd:
+    """One incident as one member shows it at the end."""
+
+    digest: str
+    heads: dict[str, int]
+    """Log -> how many of its entries are merged."""
+    registers: dict[Touch, dict[str, str]]
+    """Every register and set -> dot -> value as text."""
+    deleted: dict[Touch, bool]
+    """Every object (``field`` empty) -> is it deleted."""
+    records: dict[str, str]
+    """Dot -> text of the log book."""
+    conflicts: int
+    void: tuple[str, ...]
+    """Dots of entries that the member keeps and does not apply."""
+    members: tuple[str, ...]
+    """NOCs, ascending."""
+
+
+@dataclass(slots=True)
+class NodeEnd:
+    name: str
+    up: bool
+    role: str
+    stored: dict[str, dict[str, int]]
+    """Incident -> log -> height, of every incident whose ciphertext it stores."""
+    incidents: dict[str, IncidentEnd]
+    """Those it can read."""
+    journal_gaps: int
+    """Journal numbers that are missing, doubled or name an entry that is not stored."""
+    keys: tuple[str, ...]
+    """Incidents of which it holds a key."""
+    refusals: dict[str, int]
+    degraded: tuple[str, ...]
+    sizes: dict[str, int]
+    """Name of something that must stay bounded -> the most it ever was."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    world: str
+    plan: Plan
+    incidents: dict[str, str] = field(default_factory=dict)
+    """Name in the plan -> id, of those that were opened."""
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    sealed: list[Sealed] = field(default_factory=list)
+    excused: dict[int, str] = field(default_factory=dict)
+    """Number of an acknowledged write -> why it may be lost: the only disk that held it was destroyed by the plan
+    (``wipe``, ``restore-old-backup``). Everything else that was acknowledged must be there."""
+    sightings: list[Sighting] = field(default_factory=list)
+    ends: list[NodeEnd] = field(default_factory=list)
+    converged_after_s: float | None = None
+    """From the end of the faults until all of the core held the same; None if that did not happen in time."""
+    spread_s: list[tuple[int, float]] = field(default_factory=list)
+    """(number of a write, seconds from its answer until one other member showed it), as often as measured."""
+    bytes_sent: Counter[str] = field(default_factory=Counter)
+    """By node."""
+    sometimes: Counter[str] = field(default_factory=Counter)
+    """Situations that were reached, by name."""
+    digest: str = ""
+    """Of the trace: everything that happened, in order."""
+    last: dict[str, deque[str]] = field(default_factory=dict)
+    """Node -> the last lines of its trace."""
+    lines: int = 0
+    """Of the trace in all."""
+    wall_s: float = 0.0
+    """What the run took on this machine. Not part of the trace."""
+
+
+class World(Protocol):
+    """``name`` is what ``--world`` calls it."""
+
+    name: str
+
+    def run(self, plan: Plan) -> Outcome:
+        """Performs the plan. Raises nothing for what nodes do wrong: that is in the outcome. Raises
+        ``WorldUnavailableError`` where this machine cannot run it."""
+
+
+class WorldUnavailableError(Exception):
+    """This world cannot run here; says what is missing."""
