@@ -11,9 +11,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
-from meshnode.core import certificates
 from meshnode.core.custody import RelaySettings
 from meshnode.core.events import (
     Attachment,
@@ -41,45 +39,16 @@ from meshnode.core.events import (
 )
 from meshnode.core.identity import Identity
 from meshnode.core.ids import IncidentId
-from meshnode.core.keys import PublicKey, SigningKey
 from meshnode.core.node import Node, NodeSettings
 from meshnode.core.peers import ConfiguredPeer
 from meshnode.core.reading import Reading
 from meshnode.errors import LocalFaultError, MeshnodeError
 from meshnode.storage.memory import MemoryLogStore
 from meshnode.storage.ticket import CommittingLogStore
+from simulations.worlds.cast import START_WALL_MS, commit_all, make_identity, peer_identity
+from simulations.worlds.cast import YEAR_S as YEAR_S
 
-START_WALL_MS = 1_780_000_000_000
 LATENCY_S = 0.01
-YEAR_S = 365 * 24 * 3600
-
-
-@lru_cache(maxsize=64)
-def make_identity(noc: str, name: str, relay: bool = True, network: int = 0) -> Identity:
-    """An enrolled device, the same for the same names: key material comes from the names."""
-    network_root = SigningKey(bytes([network]) * 32)
-    noc_root = SigningKey(_seed(f"noc {noc} {network}"))
-    device_key = SigningKey(_seed(f"device {noc} {name} {network}"))
-    start, end = START_WALL_MS // 1000 - YEAR_S, START_WALL_MS // 1000 + YEAR_S
-    noc_request = certificates.read_noc_request_untrusted(certificates.make_noc_request(noc_root, noc))
-    noc_certificate = certificates.make_noc_certificate(network_root, noc_request, start, end)
-    request = certificates.read_device_request_untrusted(certificates.make_device_request(device_key, noc, name))
-    device_certificate = certificates.make_device_certificate(
-        noc_root,
-        PublicKey(network_root.public),
-        request,
-        relay=relay,
-        not_before_s=start,
-        not_after_s=end,
-        serial=1,
-    )
-    bundle = certificates.make_bundle(noc_certificate, device_certificate)
-    certificate = certificates.verify_bundle_untrusted(bundle, PublicKey(network_root.public))
-    return Identity(device_key, _seed(f"store {noc} {name}"), certificate, PublicKey(network_root.public))
-
-
-def _seed(text: str) -> bytes:
-    return random.Random(text).randbytes(32)
 
 
 @dataclass
@@ -343,17 +312,8 @@ class World:
         return self.ask(host, ShareIncident(next(self._numbers), incident, "manager", nocs))
 
 
-def commit_all(store: CommittingLogStore) -> None:
-    """Everything staged becomes durable now."""
-    while (ticket := store.begin_commit()) is not None:
-        store.write(ticket)
-        store.end_commit(ticket)
-
-
 def _identity_of(host: Host) -> PeerIdentity:
-    certificate = host.identity.certificate
-    relay = host.settings.relay.enabled
-    return PeerIdentity(host.identity.device, certificate.noc, certificate.name, relay, certificate.bundle)
+    return peer_identity(host.identity, host.settings.relay.enabled)
 
 
 def full_mesh(world: World, *nocs: str) -> list[Host]:

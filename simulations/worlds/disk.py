@@ -1,0 +1,61 @@
+"""A virtual disk: the store in memory, which loses what was not written, made to fail and to be copied.
+
+What is staged is searched for marked words as it comes: whatever lies on a disk came this way.
+"""
+
+from __future__ import annotations
+
+from meshnode.core.log import CommitBatch
+from meshnode.errors import LocalFaultError
+from meshnode.storage.memory import MemoryLogStore, _Log
+from simulations.worlds.work import MARK_BYTES
+
+FULL = LocalFaultError("store-full", "the virtual disk is full", "wait until it is not")
+
+
+class Disk(MemoryLogStore):
+    def __init__(self) -> None:
+        super().__init__(lambda _number: FULL.with_traceback(None) if self.full else None)
+        self.full = False
+        self.marked = 0
+        """Rows that held a marked word in clear."""
+
+    def stage(self, batch: CommitBatch) -> None:
+        for entry in batch.entries:
+            if MARK_BYTES in entry.sealed or (entry.package is not None and MARK_BYTES in entry.package):
+                self.marked += 1
+        for _, key, value in batch.puts:
+            if MARK_BYTES in key or (value is not None and MARK_BYTES in value):
+                self.marked += 1
+        super().stage(batch)
+
+    def is_clean(self) -> bool:
+        """Nothing is staged that is not durable."""
+        return not self._undo and self._flight is None
+
+    def copied(self) -> Disk:
+        """A copy of what lies on it. RuntimeError while something is on its way: a backup is of one moment."""
+        if not self.is_clean():
+            raise RuntimeError("something is on its way to this disk")
+        other = Disk()
+        for incident, logs in self._logs.items():
+            other._logs[incident] = {
+                name: _Log(list(log.entries), dict(log.signatures), list(log.sealed)) for name, log in logs.items()
+            }
+        other._places = {incident: dict(places) for incident, places in self._places.items()}
+        other._incident_bytes = dict(self._incident_bytes)
+        other._journal = list(self._journal)
+        other._journaled = dict(self._journaled)
+        other._values = {namespace: dict(values) for namespace, values in self._values.items()}
+        return other
+
+    def holds_bytes(self, words: list[bytes]) -> bool:
+        """Does any of these stand in clear in any row?"""
+        for logs in self._logs.values():
+            for log in logs.values():
+                if any(
+                    word in entry.sealed or word in (entry.package or b"") for entry in log.entries for word in words
+                ):
+                    return True
+        values = [row for found in self._values.values() for pair in found.items() for row in pair]
+        return any(word in value for value in values for word in words)
