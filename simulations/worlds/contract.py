@@ -57,13 +57,14 @@ class Refused:
 
 
 class Sealed(NamedTuple):
-    """A key was sealed to devices: who can open the incident from here on, as the one who sealed it meant it."""
+    """Somebody was asked to share an incident: from here on these NOCs may hold its keys."""
 
     at_s: float
     node: str
     incident: str
+    """Empty for an incident whose opening was never answered, so that nobody knows its id."""
     nocs: tuple[str, ...]
-    """NOCs that the act named, the writer's own included."""
+    """NOCs that the request named, and the writer's own."""
 
 
 class Sighting(NamedTuple):
@@ -92,7 +93,9 @@ class IncidentEnd:
     void: tuple[str, ...]
     """Dots of entries that the member keeps and does not apply."""
     members: tuple[str, ...]
-    """NOCs, ascending."""
+    """Names of nodes, ascending."""
+    waiting: int
+    """Entries that are held and cannot be merged yet."""
 
 
 @dataclass(slots=True)
@@ -122,6 +125,8 @@ class Outcome:
     """Name in the plan -> id, of those that were opened."""
     acknowledged: list[Acknowledged] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    unanswered: list[tuple[int, str, Touch]] = field(default_factory=list)
+    """(number, node, touch) of what was asked and never answered, as the node went down: it may be there or not."""
     sealed: list[Sealed] = field(default_factory=list)
     excused: dict[int, str] = field(default_factory=dict)
     """Number of an acknowledged write -> why it may be lost: the only disk that held it was destroyed by the plan
@@ -142,6 +147,8 @@ class Outcome:
     """Node -> the last lines of its trace."""
     lines: int = 0
     """Of the trace in all."""
+    events: int = 0
+    """Things that happened in virtual time, for the measure of speed."""
     wall_s: float = 0.0
     """What the run took on this machine. Not part of the trace."""
 

@@ -5,9 +5,11 @@ What is staged is searched for marked words as it comes: whatever lies on a disk
 
 from __future__ import annotations
 
+from meshnode.core.ids import IncidentId, LogId
 from meshnode.core.log import CommitBatch
 from meshnode.errors import LocalFaultError
 from meshnode.storage.memory import MemoryLogStore, _Log
+from meshnode.storage.ticket import Ticket
 from simulations.worlds.work import MARK_BYTES
 
 FULL = LocalFaultError("store-full", "the virtual disk is full", "wait until it is not")
@@ -19,6 +21,10 @@ class Disk(MemoryLogStore):
         self.full = False
         self.marked = 0
         """Rows that held a marked word in clear."""
+        self.durable: dict[tuple[IncidentId, LogId], int] = {}
+        """How far each log is durable."""
+        self._staged_tops: dict[tuple[IncidentId, LogId], int] = {}
+        self._flying_tops: dict[tuple[IncidentId, LogId], int] = {}
 
     def stage(self, batch: CommitBatch) -> None:
         for entry in batch.entries:
@@ -28,6 +34,32 @@ class Disk(MemoryLogStore):
             if MARK_BYTES in key or (value is not None and MARK_BYTES in value):
                 self.marked += 1
         super().stage(batch)
+        for entry in batch.entries:
+            self._staged_tops[entry.incident, entry.log] = self.top(entry.incident, entry.log)
+        for incident in batch.drops:
+            for place in [place for place in self.durable if place[0] == incident]:
+                del self.durable[place]
+
+    def begin_commit(self) -> Ticket | None:
+        ticket = super().begin_commit()
+        if ticket is not None:
+            self._flying_tops, self._staged_tops = self._staged_tops, {}
+        return ticket
+
+    def end_commit(self, ticket: Ticket) -> None:
+        super().end_commit(ticket)
+        self.durable.update(self._flying_tops)
+        self._flying_tops = {}
+
+    def abandon(self) -> None:
+        if self._flight is not None and self._flight[0].written:
+            self.durable.update(self._flying_tops)
+        self._flying_tops, self._staged_tops = {}, {}
+        super().abandon()
+
+    def has(self, incident: IncidentId, log: LogId, seq: int) -> bool:
+        """Is the entry durable here?"""
+        return self.durable.get((incident, log), 0) >= seq
 
     def is_clean(self) -> bool:
         """Nothing is staged that is not durable."""
@@ -47,6 +79,7 @@ class Disk(MemoryLogStore):
         other._journal = list(self._journal)
         other._journaled = dict(self._journaled)
         other._values = {namespace: dict(values) for namespace, values in self._values.items()}
+        other.durable = dict(self.durable)
         return other
 
     def holds_bytes(self, words: list[bytes]) -> bool:

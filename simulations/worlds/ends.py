@@ -1,0 +1,144 @@
+"""Looks into the nodes and disks of the protocol world: are they one, and what does each hold at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshnode.core.ids import DeviceId, IncidentId
+from simulations.worlds import work
+from simulations.worlds.contract import IncidentEnd, NodeEnd, Outcome, Sighting
+from simulations.worlds.host import Host
+
+LOG_PAGE = 1_000
+
+
+def is_one(core: Sequence[Host]) -> bool:
+    """Does all of the core hold the same, and read the same? Members read what they are members of; relays store it."""
+    if any(host.node is None for host in core):
+        return False
+    incidents = dict.fromkeys(incident for host in core for incident in host.disk.incidents())
+    return all(_is_one(core, incident) for incident in incidents)
+
+
+def _is_one(core: Sequence[Host], incident: IncidentId) -> bool:
+    digests, readers = set(), []
+    for host in core:
+        node, reading = host.node, host.reading
+        if node is None or reading is None:
+            return False
+        reads = node.incidents.is_member(incident)
+        if reads or host.role != "member":
+            if not node.holdings.holds(incident):
+                return False
+            digests.add(node.holdings.incident_digest(incident))
+        if reads:
+            replica = node.incidents.replicas[incident]
+            if not replica.merged or replica.waiting_entries():
+                return False
+            digests_read = reading.digest(incident)
+            readers.append((host, digests_read))
+    if len(digests) > 1 or len({digest for _, digest in readers}) > 1:
+        return False
+    names = {host.name for host, _ in readers}
+    return not readers or all(host.name in names for host in core if _is_listed(readers[0][0], incident, host))
+
+
+def _is_listed(reader: Host, incident: IncidentId, host: Host) -> bool:
+    """Does the group name this device as a member?"""
+    return reader.node is not None and reader.node.incidents.replicas[incident].group.is_member(host.identity.device)
+
+
+def look(outcome: Outcome, hosts: Sequence[Host]) -> None:
+    """Fills in ``ends``, and the sightings that need a look into disks."""
+    names = {host.identity.device: host.name for host in reversed(hosts)}
+    secrets: dict[IncidentId, list[bytes]] = {}
+    for host in hosts:
+        if host.node is not None:
+            for incident, replica in host.node.incidents.replicas.items():
+                secrets.setdefault(incident, []).extend(replica.keys.values())
+    for host in hosts:
+        host.measure()
+        outcome.ends.append(_end(host, names))
+        outcome.sometimes.update(host.sometimes)
+        if host.disk.marked:
+            what = f"{host.disk.marked} rows on disk held a marked word in clear"
+            outcome.sightings.append(Sighting("I4", host.clock.now_s, host.name, what))
+        keys = [key for found in secrets.values() for key in found]
+        if keys and host.disk.holds_bytes(list(dict.fromkeys(keys))):
+            what = "an epoch key lies on the disk in clear"
+            outcome.sightings.append(Sighting("I12", host.clock.now_s, host.name, what))
+
+
+def _end(host: Host, names: dict[DeviceId, str]) -> NodeEnd:
+    node = host.node
+    stored = {
+        incident.hex(): {head.log.hex(): head.height for head in host.disk.heads(incident)}
+        for incident in host.disk.incidents()
+    }
+    end = NodeEnd(
+        name=host.name,
+        up=node is not None,
+        role=host.role,
+        stored=stored,
+        incidents={},
+        journal_gaps=_journal_gaps(host),
+        keys=(),
+        refusals={},
+        degraded=(),
+        sizes=dict(host.peaks),
+    )
+    if node is not None and host.reading is not None:
+        replicas = node.incidents.replicas
+        end.keys = tuple(sorted(incident.hex() for incident, replica in replicas.items() if replica.keys))
+        end.refusals = dict(sorted(node.outbox.counts.items()))
+        end.degraded = tuple(sorted(node.degraded))
+        end.incidents = {
+            incident.hex(): _incident(host, incident, names)
+            for incident, replica in sorted(replicas.items())
+            if replica.keys and replica.merged
+        }
+    return end
+
+
+def _incident(host: Host, incident: IncidentId, names: dict[DeviceId, str]) -> IncidentEnd:
+    assert host.node is not None
+    assert host.reading is not None
+    replica = host.node.incidents.replicas[incident]
+    view = host.reading.incident(incident)
+    registers, deleted = work.shown_values(incident.hex(), view)
+    records: dict[str, str] = {}
+    after = ""
+    while True:
+        page = host.reading.log_page(incident, after, LOG_PAGE, newest_first=False)
+        records.update((row.id, str(row.record.get("text", ""))) for row in page.items)
+        after = page.next
+        if not after:
+            break
+    heads = dict(replica.merged_heads())
+    return IncidentEnd(
+        digest=view.summary.digest,
+        heads={log.hex(): height for log, height in heads.items()},
+        registers=registers,
+        deleted=deleted,
+        records=records,
+        conflicts=view.summary.conflicts,
+        void=tuple(
+            f"{log.hex()}.{seq}: {replica.void(log, seq)[0]}"
+            for log, height in heads.items()
+            for seq in range(1, height + 1)
+            if replica.void(log, seq)[0]
+        ),
+        members=tuple(sorted(names[member.device] for member in replica.group.members() if member.device in names)),
+        waiting=replica.waiting_entries(),
+    )
+
+
+def _journal_gaps(host: Host) -> int:
+    """Numbers that are missing, and rows that name an entry that is not stored or one that an earlier row named."""
+    gaps, expected, seen = 0, 1, set()
+    for row in host.disk.applied_after(0, host.disk.applied_last()):
+        place = (row.incident, row.log, row.seq)
+        gaps += row.number != expected or place in seen or host.disk.top(row.incident, row.log) < row.seq
+        seen.add(place)
+        expected = row.number + 1
+    return gaps

@@ -1,0 +1,356 @@
+"""One virtual machine: a real node, its virtual disk and the shell between them, which keeps "persist, then speak".
+
+The shell does in virtual time what ``meshnode.daemon.loop`` does in real time: it steps the node, makes what was staged
+durable in groups while further steps go on, and performs effects in order, none before the commit it rests on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from meshnode.core.events import (
+    Channel,
+    CloseLink,
+    Dial,
+    Effect,
+    Event,
+    JournalGrew,
+    LinkDown,
+    LinkUp,
+    Now,
+    Received,
+    Reply,
+    Report,
+    Send,
+    Tick,
+    Written,
+)
+from meshnode.core.identity import Identity
+from meshnode.core.node import Node, NodeSettings
+from meshnode.core.reading import Reading
+from meshnode.errors import LocalFaultError, MeshnodeError
+from meshnode.storage.ticket import Ticket
+from simulations.worlds.cast import START_WALL_MS, SeededSealer
+from simulations.worlds.clockwork import Clockwork, Trace
+from simulations.worlds.disk import Disk
+from simulations.worlds.network import End
+
+PROBE_S = 5.0
+"""How often a node whose disk was full tries again, as the daemon does."""
+WRITTEN_AT_CRASH_CHANCE = 0.5
+"""That what was being written when the power went is on the disk all the same."""
+
+NodeMaker = Callable[..., Node]
+OnReply = Callable[["Host", int, Written | MeshnodeError], None]
+
+
+@dataclass(slots=True)
+class Orders:
+    """What a host asks of the world around it."""
+
+    send: Callable[[End, Send], None]
+    dial: Callable[[Host, str], None]
+    close: Callable[[End, str], None]
+    reply: OnReply
+    failed: Callable[[Host, BaseException], None]
+    """The node raised: it is dead, and that is a defect."""
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    name: str
+    role: str
+    identity: Identity
+    settings: NodeSettings
+    disk: Disk
+    clock: Clockwork
+    trace: Trace
+    rng: Random
+    orders: Orders
+    commit_s: tuple[float, float]
+    make: NodeMaker = Node
+    node: Node | None = None
+    """None while it is down."""
+    reading: Reading | None = None
+    ends: dict[int, End] = field(default_factory=dict)
+    ups: dict[int, LinkUp] = field(default_factory=dict)
+    inbox: list[Event] = field(default_factory=list)
+    groups: list[tuple[Effect, ...]] = field(default_factory=list)
+    flight: Ticket | None = None
+    flying: list[tuple[Effect, ...]] = field(default_factory=list)
+    paused: bool = False
+    paused_s: float = 0.0
+    read_only: bool = False
+    for_good: bool = False
+    skew_s: float = 0.0
+    drift: float = 0.0
+    drift_from_s: float = 0.0
+    life: int = 0
+    """Which start this is; what was planned for an earlier one is void."""
+    waking_s: float = float("inf")
+    reports: Counter[str] = field(default_factory=Counter)
+    peaks: Counter[str] = field(default_factory=Counter)
+    sometimes: Counter[str] = field(default_factory=Counter)
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    def now(self) -> Now:
+        now_s = self.clock.now_s
+        ahead_s = self.skew_s + (now_s - self.drift_from_s) * self.drift
+        return Now(now_s, START_WALL_MS + int((now_s + ahead_s) * 1000))
+
+    def start(self) -> None:
+        """A node from what is durable."""
+        self.life += 1
+        self.read_only = False
+        self._build(None)
+        self.trace.note(self.clock.now_s, self.name, "started", self.disk.applied_last())
+        self.tell(Tick())
+
+    def _build(self, read_only: LocalFaultError | None) -> None:
+        rng = Random(self.rng.random())
+        self.read_only = read_only is not None
+        self.waking_s = float("inf")
+        self.node = self.make(
+            self.identity, self.settings, self.disk, rng, rng.randbytes, self.now(), SeededSealer(), read_only
+        )
+        self.reading = Reading(self.node)
+
+    def crash(self) -> None:
+        """The power goes. Links are lost in silence; whoever calls tells their other ends."""
+        if self.flight is not None:
+            self.sometimes["crash between commit and send"] += 1
+            if self.rng.random() < WRITTEN_AT_CRASH_CHANCE and not self.disk.full:
+                self.disk.write(self.flight)
+                self.sometimes["written and never said"] += 1
+        elif self.groups:
+            self.sometimes["crash with staged writes"] += 1
+        self.disk.abandon()
+        self.down()
+
+    def down(self) -> None:
+        self.life += 1
+        self.node = self.reading = self.flight = None
+        self.paused = False
+        self.inbox.clear()
+        self.groups.clear()
+        self.flying.clear()
+        self.ends.clear()
+        self.ups.clear()
+        self.trace.note(self.clock.now_s, self.name, "down")
+
+    def stop(self) -> None:
+        """In order: everything is made durable, with checkpoints."""
+        if self.node is not None and not self.read_only and not self.disk.full:
+            self._settle()
+            if self.node is not None:
+                self.node.stop(self.now())
+                self.disk.commit_all()
+        self.disk.abandon()
+        self.down()
+
+    def _settle(self) -> None:
+        """Ends the commit that is under way, and those that wait, at once."""
+        while self.flight is not None or self.groups:
+            self._end_commit(self.life, self.flight) if self.flight is not None else self._begin_commit()
+
+    def backup(self) -> Disk:
+        """A copy of the disk; what is on its way is made durable first."""
+        if not self.disk.full:
+            self._settle()
+        if not self.disk.is_clean():
+            self.disk.abandon()
+        return self.disk.copied()
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """Something happened to this machine."""
+        if self.node is None:
+            return
+        self.inbox.append(event)
+        if not self.paused:
+            self.step()
+
+    def link_up(self, end: End, event: LinkUp) -> None:
+        self.ends[end.number] = end
+        self.ups[end.number] = event
+        self.tell(event)
+
+    def link_down(self, end: End, code: str) -> None:
+        if self.ends.pop(end.number, None) is not None:
+            self.ups.pop(end.number, None)
+            self.tell(LinkDown(end.number, code))
+
+    def receive(self, end: End, channel: Channel, data: bytes) -> None:
+        if end.number in self.ends:
+            self.tell(Received(end.number, channel, data))
+
+    def step(self) -> None:
+        node = self.node
+        if node is None:
+            return
+        events, self.inbox = self.inbox, []
+        now_s = self.clock.now_s
+        for event in events:
+            self._note(now_s, event)
+        try:
+            step = node.step(events, self.now())
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, MeshnodeError, RuntimeError) as error:
+            self.orders.failed(self, error)
+            return
+        except (TypeError, ValueError) as error:
+            self.orders.failed(self, error)
+            return
+        if not step.commit and self.flight is None and not self.groups:
+            if not self.disk.is_clean():
+                self.orders.failed(self, AssertionError("a step staged something and did not ask for a commit"))
+                return
+            self._perform(step.effects)
+        elif step.commit or step.effects:
+            self.groups.append(step.effects)
+            if self.flight is None:
+                self._begin_commit()
+        if self.node is node:
+            self._plan_waking(node)
+
+    def _plan_waking(self, node: Node) -> None:
+        due_s = node.next_deadline()
+        if due_s < self.waking_s or self.waking_s <= self.clock.now_s:
+            self.waking_s = max(due_s, self.clock.now_s)
+            self.clock.at(self.waking_s, self._wake, self.life, node)
+
+    def _wake(self, life: int, node: Node) -> None:
+        if life != self.life or self.node is not node or self.paused:
+            return
+        now_s = self.clock.now_s
+        if node.next_deadline() <= now_s:
+            self.tell(Tick())
+        elif self.waking_s <= now_s:
+            self._plan_waking(node)
+
+    def _note(self, now_s: float, event: Event) -> None:
+        if isinstance(event, Received):
+            self.trace.note(now_s, self.name, "received", event.link, int(event.channel), len(event.data))
+            self.trace.note_bytes(event.data)
+        elif not isinstance(event, Tick):
+            self.trace.note(
+                now_s, self.name, type(event).__name__, getattr(event, "link", ""), getattr(event, "code", "")
+            )
+
+    # --- commits --------------------------------------------------------------------------------------------------
+
+    def _begin_commit(self) -> None:
+        self.flying, self.groups = self.groups, []
+        try:
+            self.flight = self.disk.begin_commit()
+        except LocalFaultError as fault:
+            self._fail(fault)
+            return
+        if self.flight is None:
+            flying, self.flying = self.flying, []
+            self._perform_all(flying)
+            return
+        low_s, high_s = self.commit_s
+        if high_s == 0.0:
+            self._end_commit(self.life, self.flight)
+        else:
+            self.clock.after(self.rng.uniform(low_s, high_s), self._end_commit, self.life, self.flight)
+
+    def _end_commit(self, life: int, ticket: Ticket) -> None:
+        if life != self.life or self.flight is not ticket:
+            return
+        if self.paused:
+            self.clock.after(0.1, self._end_commit, life, ticket)
+            return
+        try:
+            self.disk.write(ticket)
+        except LocalFaultError as fault:
+            self._fail(fault)
+            return
+        self.disk.end_commit(ticket)
+        flying, self.flying, self.flight = self.flying, [], None
+        self._perform_all(flying)
+        if life == self.life and self.groups and self.flight is None:
+            self._begin_commit()
+
+    def _perform_all(self, groups: list[tuple[Effect, ...]]) -> None:
+        life = self.life
+        for effects in groups:
+            if life == self.life:
+                self._perform(effects)
+
+    def _fail(self, fault: LocalFaultError) -> None:
+        """As the daemon: nothing that rests on it is said; the node is built anew from what is durable, and reads."""
+        for effect in (effect for effects in (*self.flying, *self.groups) for effect in effects):
+            if isinstance(effect, Reply):
+                outcome = fault if isinstance(effect.outcome, Written) else effect.outcome
+                self.orders.reply(self, effect.request, outcome)
+        self.flight = None
+        self.flying.clear()
+        self.groups.clear()
+        self.disk.abandon()
+        self.sometimes["disk full"] += 1
+        self._rebuild(fault)
+        self.clock.after(PROBE_S, self._probe, self.life)
+
+    def _rebuild(self, fault: LocalFaultError | None) -> None:
+        self._build(fault)
+        self.inbox = [*self.ups.values(), *(event for event in self.inbox if not isinstance(event, LinkUp))]
+        self.tell(Tick())
+
+    def _probe(self, life: int) -> None:
+        if life != self.life or self.node is None or not self.read_only:
+            return
+        if self.disk.full or self.paused:
+            self.clock.after(PROBE_S, self._probe, life)
+            return
+        self.disk.abandon()
+        self._rebuild(None)
+
+    # --- effects --------------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                end = self.ends.get(effect.link)
+                if end is not None:
+                    self.orders.send(end, effect)
+            elif isinstance(effect, Reply):
+                self.orders.reply(self, effect.request, effect.outcome)
+            elif isinstance(effect, Dial):
+                self.orders.dial(self, effect.address)
+            elif isinstance(effect, CloseLink):
+                self._close(effect)
+            elif isinstance(effect, Report):
+                self.reports[effect.code] += 1
+                self.trace.note(self.clock.now_s, self.name, "reports", effect.code, effect.reason)
+            elif isinstance(effect, JournalGrew):
+                self.trace.note(self.clock.now_s, self.name, "journal", effect.number)
+
+    def _close(self, effect: CloseLink) -> None:
+        end = self.ends.pop(effect.link, None)
+        self.ups.pop(effect.link, None)
+        if end is not None:
+            self.orders.close(end, effect.code)
+
+    # --- looks from outside ---------------------------------------------------------------------------------------
+
+    def measure(self) -> None:
+        """Notes the most that anything ever was."""
+        if self.node is not None:
+            for name, size in sizes_of(self.node).items():
+                self.peaks[name] = max(self.peaks[name], size)
+
+
+def sizes_of(node: Node) -> dict[str, int]:
+    """Rows of every collection in the node's machines, by machine: whatever grows without bound shows here."""
+    machines = ("peers", "exchange", "rollcall", "custody", "_gossip", "_sync", "_budgets", "outbox")
+    return {name.strip("_"): _rows(getattr(node, name)) for name in machines}
+
+
+def _rows(machine: object) -> int:
+    return sum(len(value) for value in vars(machine).values() if isinstance(value, (dict, list, set, frozenset)))

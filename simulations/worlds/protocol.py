@@ -1,0 +1,476 @@
+"""The ``protocol`` world: real cores on a heap in virtual time, with virtual links and disks.
+
+The node is ``meshnode.core`` unchanged; only HPKE's box is replaced by one that a seed decides (``cast.SeededSealer``).
+A subclass may be put in place of the node, to plant a defect or a liar.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+from meshnode.core.custody import RelaySettings
+from meshnode.core.events import (
+    ChangeIncident,
+    Channel,
+    DialFailed,
+    Event,
+    LinkUp,
+    OpenIncident,
+    PeerIdentity,
+    Send,
+    ShareIncident,
+    Tick,
+    Written,
+)
+from meshnode.core.ids import IncidentId
+from meshnode.core.node import Node, NodeSettings
+from meshnode.core.peers import ConfiguredPeer, DialSettings
+from meshnode.errors import MeshnodeError
+from simulations.scenario.plan import Heal, LinkFault, NodeFault, Open, Plan, ShareWith, Write
+from simulations.scenario.records import NodeSpec
+from simulations.worlds import work
+from simulations.worlds.cast import make_identity, peer_identity
+from simulations.worlds.clockwork import Clockwork, Trace
+from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Sighting, Touch
+from simulations.worlds.disk import Disk
+from simulations.worlds.ends import is_one, look
+from simulations.worlds.host import Host, NodeMaker, Orders
+from simulations.worlds.network import CONNECT_TIMEOUT_S, End, Network
+
+POLL_S = 1.0
+MEASURE_S = 30.0
+VALID_YEARS = 15
+"""Of certificates: no clock skew of a scenario leaves this."""
+CLONE = "~"
+"""Behind the name of a node: its copy."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request on its way."""
+
+    host: str
+    at_s: float
+    incident: str
+    """What the plan calls it."""
+    write: work.Asked | None = None
+    opens: bool = False
+
+
+@dataclass(slots=True)
+class ProtocolWorld:
+    """``make`` builds the nodes named in ``odd``, or all when it is empty."""
+
+    name: str = "protocol"
+    make: NodeMaker = Node
+    odd: tuple[str, ...] = ()
+
+    def run(self, plan: Plan) -> Outcome:
+        return Run(plan, self.make, self.odd).perform()
+
+
+@dataclass(slots=True)
+class _Faults:
+    """What is on at the moment, so that the end of faults can end it."""
+
+    clones: list[Host] = field(default_factory=list)
+    backups: dict[tuple[str, float], Disk] = field(default_factory=dict)
+
+
+class Run:
+    """One plan, performed once."""
+
+    def __init__(self, plan: Plan, make: NodeMaker = Node, odd: tuple[str, ...] = ()) -> None:
+        self.plan = plan
+        self.clock = Clockwork()
+        self.trace = Trace()
+        self.outcome = Outcome("protocol", plan)
+        self._make = make
+        self._odd = odd
+        self._rng = Random(f"world {plan.scenario} {plan.seed}")
+        self.network = Network(plan, self.clock, self._part("network"), self._arrive, self._lost)
+        self._orders = Orders(self._send, self._dial, self.network.close, self._reply, self._failed)
+        self.hosts = {spec.name: self._host(spec, spec.name, Disk()) for spec in plan.nodes}
+        self._specs = {spec.name: spec for spec in plan.nodes}
+        self._asked: dict[int, _Asked] = {}
+        self._faults = _Faults()
+        self.ids: dict[str, IncidentId] = {}
+
+    def _part(self, purpose: str) -> Random:
+        return Random(f"{self.plan.scenario} {self.plan.seed} {purpose}")
+
+    def _host(self, spec: NodeSpec, name: str, disk: Disk) -> Host:
+        relay = spec.role != "member"
+        settings = NodeSettings(
+            peers=tuple(ConfiguredPeer((f"{peer}:1",)) for peer in self.plan.dials_of(spec.name)),
+            relay=RelaySettings(enabled=relay),
+            dial=DialSettings(redial_max_s=self.plan.redial_max_s),
+            anti_entropy_interval_s=self.plan.anti_entropy_interval_s,
+        )
+        return Host(
+            name=name,
+            role=spec.role,
+            identity=make_identity(spec.noc, str(spec.device), relay, valid_years=VALID_YEARS),
+            settings=settings,
+            disk=disk,
+            clock=self.clock,
+            trace=self.trace,
+            rng=self._part(f"host {name}"),
+            orders=self._orders,
+            commit_s=self.plan.options.commit_s,
+            make=self._make if not self._odd or name in self._odd else Node,
+        )
+
+    # --- the two phases -------------------------------------------------------------------------------------------
+
+    def perform(self) -> Outcome:
+        begin_s = time.perf_counter()
+        plan, clock = self.plan, self.clock
+        for host in self.hosts.values():
+            clock.at(self._rng.random(), self._start, host)
+        doers: dict[type, Callable[..., None]] = {
+            Open: self._open,
+            ShareWith: self._share,
+            Write: self._write,
+            LinkFault: self._link_fault,
+            Heal: self._heal,
+            NodeFault: self._node_fault,
+        }
+        for action in plan.actions:
+            clock.at(action.at_s, doers[type(action)], action)
+            if isinstance(action, NodeFault) and action.verb == "restore-old-backup":
+                clock.at(action.backup_at_s, self._back_up, action)
+        clock.after(MEASURE_S, self._measure)
+        clock.run_until(plan.duration_s)
+        self._end_faults()
+        self._await_convergence()
+        self._finish()
+        self.outcome.wall_s = time.perf_counter() - begin_s
+        return self.outcome
+
+    def _start(self, host: Host) -> None:
+        if host.node is None:
+            host.start()
+
+    def _end_faults(self) -> None:
+        self.trace.note(self.clock.now_s, "", "faults end")
+        for clone in self._faults.clones:
+            self._kill(clone, in_order=True)
+        self.network.heal_all()
+        for host in self.hosts.values():
+            host.disk.full = False
+            host.skew_s = host.drift = 0.0
+            if host.paused:
+                self._resume(host)
+            if host.name in self.plan.core and not host.for_good:
+                self._start(host)
+
+    def _await_convergence(self) -> None:
+        begin_s = self.clock.now_s
+        core = [host for host in self.hosts.values() if host.name in self.plan.core and not host.for_good]
+        while self.clock.now_s < begin_s + self.plan.converge_within_s:
+            self.clock.run_until(self.clock.now_s + POLL_S)
+            if is_one(core):
+                self.outcome.converged_after_s = self.clock.now_s - begin_s
+                return
+
+    def _measure(self) -> None:
+        for host in self.hosts.values():
+            host.measure()
+        self.clock.after(MEASURE_S, self._measure)
+
+    def _finish(self) -> None:
+        outcome = self.outcome
+        outcome.incidents = {name: found.hex() for name, found in self.ids.items()}
+        for number in sorted(self._asked):
+            self._unanswered(number)
+        for sender, receiver in dict.fromkeys(self.network.marked):
+            what = f"a marked word went to {receiver} in clear"
+            outcome.sightings.append(Sighting("I4", self.clock.now_s, sender, what))
+        look(outcome, [*self.hosts.values(), *self._faults.clones])
+        outcome.bytes_sent.update(self.network.bytes_sent)
+        outcome.ends[0].sizes["frames on the way"] = self.network.in_flight_max
+        outcome.digest = self.trace.digest()
+        outcome.last = self.trace.last()
+        outcome.lines = self.trace.lines
+        outcome.events = self.clock.events
+
+    # --- links ----------------------------------------------------------------------------------------------------
+
+    def _by_name(self, name: str) -> Host | None:
+        return self.hosts.get(name) or next((clone for clone in self._faults.clones if clone.name == name), None)
+
+    def _send(self, end: End, effect: Send) -> None:
+        self.network.send(end, effect.channel, effect.data, effect.droppable)
+
+    def _arrive(self, end: End, channel: Channel, data: bytes) -> None:
+        host = self._by_name(end.node)
+        if host is not None:
+            host.receive(end, channel, data)
+
+    def _lost(self, end: End, code: str) -> None:
+        host = self._by_name(end.node)
+        if host is not None:
+            host.link_down(end, code)
+
+    def _dial(self, host: Host, address: str) -> None:
+        name = address.removesuffix(":1")
+        quality = self.network.quality(host.name, name)
+        if quality is None or not self._answers(host, name):
+            self.clock.after(CONNECT_TIMEOUT_S, self._not_connected, host, host.life, address)
+        else:
+            self.clock.after(3 * quality.latency_s, self._connect, host, host.life, address, name)
+
+    def _answers(self, host: Host, name: str) -> bool:
+        peer = self._by_name(name)
+        if peer is None or peer.node is None or peer.paused:
+            return False
+        return not (self.network.is_blocked(host.name, name) or self.network.is_blocked(name, host.name))
+
+    def _not_connected(self, host: Host, life: int, address: str) -> None:
+        if host.life == life:
+            host.tell(DialFailed(address, "connect-timeout", "no answer"))
+
+    def _connect(self, host: Host, life: int, address: str, name: str) -> None:
+        peer = self._by_name(name)
+        if host.life != life or peer is None:
+            return
+        if not self._answers(host, name):
+            self._not_connected(host, life, address)
+            return
+        here, there = self.network.connect(host.name, name, address, f"{host.name}:1")
+        host.link_up(here, LinkUp(here.number, _who(peer), address, dialed=True))
+        if there.open:
+            peer.link_up(there, LinkUp(there.number, _who(host), f"{host.name}:1", dialed=False))
+
+    # --- local clients --------------------------------------------------------------------------------------------
+
+    def _ask(self, host: Host, event: Event, number: int, asked: _Asked) -> None:
+        self._asked[number] = asked
+        self.trace.note(self.clock.now_s, host.name, "asked", number)
+        host.tell(event)
+
+    def _ready(self, action: Open | ShareWith | Write) -> Host | None:
+        """The node, when a client could reach it."""
+        host = self.hosts[action.node]
+        if host.node is None or host.paused:
+            self.outcome.refused.append(Refused(action.number, self.clock.now_s, host.name, "no-answer"))
+            return None
+        return host
+
+    def _open(self, action: Open) -> None:
+        host = self._ready(action)
+        if host is not None and host.node is not None:
+            known = {*host.node.rollcall.roster.nocs(), host.identity.certificate.noc}
+            share_with = tuple(noc for noc in action.nocs if noc in known and noc != host.identity.certificate.noc)
+            if len(share_with) + 1 < len({*action.nocs, host.identity.certificate.noc}):
+                self.outcome.sometimes["opened before all were known"] += 1
+            changes = (work.opening(self.plan.seed, action.number),)
+            event = OpenIncident(action.number, work.OPERATOR, work.KIND, changes, (), share_with)
+            self._ask(host, event, action.number, _Asked(host.name, self.clock.now_s, action.incident, opens=True))
+
+    def _share(self, action: ShareWith) -> None:
+        incident = self.ids.get(action.incident)
+        host = self._ready(action)
+        if host is not None and host.node is not None and incident is not None:
+            if not host.node.incidents.is_member(incident):
+                self.outcome.sometimes["passed over: cannot read the incident"] += 1
+                return
+            event = ShareIncident(action.number, incident, work.OPERATOR, action.nocs)
+            nocs = (*action.nocs, host.identity.certificate.noc)
+            self.outcome.sealed.append(Sealed(self.clock.now_s, host.name, incident.hex(), nocs))
+            self._ask(host, event, action.number, _Asked(host.name, self.clock.now_s, action.incident))
+
+    def _write(self, action: Write) -> None:
+        incident = self.ids.get(action.incident)
+        host = self._ready(action)
+        if host is None or host.reading is None or incident is None:
+            return
+        try:
+            view = host.reading.incident(incident)
+        except MeshnodeError:
+            self.outcome.sometimes["passed over: cannot read the incident"] += 1
+            return
+        write = work.ask(action, self.plan.seed, incident.hex(), view)
+        event = ChangeIncident(action.number, incident, work.OPERATOR, (write.change,))
+        asked = _Asked(host.name, self.clock.now_s, action.incident, write)
+        self._ask(host, event, action.number, asked)
+
+    def _reply(self, host: Host, number: int, outcome: Written | MeshnodeError) -> None:
+        asked = self._asked.pop(number)
+        now_s = self.clock.now_s
+        if isinstance(outcome, MeshnodeError):
+            self.trace.note(now_s, host.name, "refused", number, outcome.code)
+            self.outcome.refused.append(Refused(number, now_s, host.name, outcome.code))
+            return
+        self.trace.note(now_s, host.name, "answered", number, *(dot.text for dot in outcome.dots))
+        if asked.opens:
+            self.ids[asked.incident] = outcome.incident
+            action = next(row for row in self.plan.actions if row.number == number)
+            nocs = (*getattr(action, "nocs", ()), host.identity.certificate.noc)
+            self.outcome.sealed.append(Sealed(now_s, host.name, outcome.incident.hex(), nocs))
+            touch = Touch(outcome.incident.hex(), "incident", work.ROOT_HEX, "title")
+            text = work.canary(self.plan.seed, number)
+            write: work.Asked | None = work.Asked(work.opening(0, 0), "set", touch, text, ())
+        else:
+            write = asked.write
+        if write is None:
+            return
+        dot = outcome.dots[0]
+        row = (write.kind, write.touch, dot.text, write.text, write.seen)
+        self.outcome.acknowledged.append(Acknowledged(number, asked.at_s, now_s, host.name, *row))
+        if not host.disk.has(outcome.incident, dot.log, dot.seq):
+            what = f"write {number} was acknowledged and is not durable"
+            self.outcome.sightings.append(Sighting("I1", now_s, host.name, what))
+
+    def _unanswered(self, number: int) -> None:
+        asked = self._asked.pop(number)
+        if asked.opens:
+            action = next(row for row in self.plan.actions if row.number == number)
+            nocs = (*getattr(action, "nocs", ()), self.hosts[asked.host].identity.certificate.noc)
+            self.outcome.sealed.append(Sealed(asked.at_s, asked.host, "", nocs))
+        if asked.write is not None:
+            self.outcome.unanswered.append((number, asked.host, asked.write.touch))
+
+    # --- faults ---------------------------------------------------------------------------------------------------
+
+    def _link_fault(self, action: LinkFault) -> None:
+        self.trace.note(self.clock.now_s, "", "fault", action.number, action.effect)
+        self.outcome.sometimes[f"fault: {action.effect}"] += 1
+        self.network.begin(action)
+        if action.until_s is not None:
+            self.clock.at(action.until_s, self.network.end, action)
+
+    def _heal(self, action: Heal) -> None:
+        self.trace.note(self.clock.now_s, "", "heal", action.number)
+        self.network.heal(action)
+
+    def _node_fault(self, action: NodeFault) -> None:
+        host = self.hosts[action.node]
+        self.trace.note(self.clock.now_s, host.name, "fault", action.number, action.verb)
+        befall = {
+            "crash": self._crash,
+            "restart": self._restart,
+            "pause": self._pause,
+            "wipe": self._wipe,
+            "restore-old-backup": self._restore,
+            "clone": self._clone,
+            "skew-clock": self._skew,
+            "disk-full": self._disk_full,
+        }.get(action.verb)
+        if befall is None:
+            self.outcome.sometimes[f"not done in this world: {action.verb}"] += 1
+        elif host.for_good:
+            self.outcome.sometimes["passed over: the node is lost for good"] += 1
+        else:
+            self.outcome.sometimes[f"fault: {action.verb}"] += 1
+            befall(host, action)
+
+    def _kill(self, host: Host, in_order: bool = False) -> None:
+        ends = list(host.ends.values())
+        if in_order:
+            host.stop()
+        elif host.node is not None:
+            host.crash()
+        for end in ends:
+            self.network.close(end, "shutting-down", tell_here=False) if in_order else self.network.abandon(end)
+        for number in [number for number, asked in self._asked.items() if asked.host == host.name]:
+            self._unanswered(number)
+
+    def _crash(self, host: Host, action: NodeFault) -> None:
+        self._kill(host)
+        host.for_good = action.for_good
+        if action.until_s is not None:
+            self.clock.at(action.until_s, self._start, host)
+
+    def _restart(self, host: Host, _action: NodeFault) -> None:
+        if host.node is not None:
+            self._kill(host, in_order=True)
+        self._start(host)
+
+    def _pause(self, host: Host, action: NodeFault) -> None:
+        if host.node is not None and not host.paused:
+            host.paused = True
+            life = host.life
+            self.clock.at(action.until_s or self.clock.now_s, partial(self._resume, host, life))
+            self.clock.after(self.plan.idle_timeout_s, self._silence, host, life, self.clock.now_s)
+            host.paused_s = self.clock.now_s
+
+    def _silence(self, host: Host, life: int, since_s: float) -> None:
+        """Peers notice that a paused node says nothing."""
+        if host.life == life and host.paused and host.paused_s == since_s:
+            for end in list(host.ends.values()):
+                self.network.silence(end)
+
+    def _resume(self, host: Host, life: int | None = None) -> None:
+        if host.paused and life in (None, host.life):
+            host.paused = False
+            host.tell(Tick())
+
+    def _wipe(self, host: Host, _action: NodeFault) -> None:
+        self._kill(host)
+        self._lose_disk(host, Disk(), "wipe")
+
+    def _back_up(self, action: NodeFault) -> None:
+        self._faults.backups[action.node, action.backup_at_s] = self.hosts[action.node].backup()
+
+    def _restore(self, host: Host, action: NodeFault) -> None:
+        self._kill(host)
+        self._lose_disk(host, self._faults.backups[host.name, action.backup_at_s].copied(), "restore-old-backup")
+
+    def _lose_disk(self, host: Host, disk: Disk, why: str) -> None:
+        """The node goes on with another disk. What lay durable on the old one alone may be lost, and is excused."""
+        others = [other.disk for other in self.hosts.values() if other is not host] + [disk]
+        for row in self.outcome.acknowledged:
+            dot = work.parse_dot(row.dot)
+            incident = IncidentId(bytes.fromhex(row.touch.incident))
+            if not any(other.has(incident, dot.log, dot.seq) for other in others):
+                self.outcome.excused.setdefault(row.number, f"{why} of {host.name}")
+        full, host.disk = host.disk.full, disk
+        disk.full = full
+        self._start(host)
+
+    def _clone(self, host: Host, action: NodeFault) -> None:
+        if host.node is None:
+            return
+        name = f"{host.name}{CLONE}{len(self._faults.clones) + 1}"
+        clone = self._host(self._specs[host.name], name, host.backup())
+        self._faults.clones.append(clone)
+        self.network.copy_reach(host.name, name)
+        clone.start()
+        if action.until_s is not None:
+            self.clock.at(action.until_s, partial(self._kill, clone, in_order=True))
+
+    def _skew(self, host: Host, action: NodeFault) -> None:
+        host.skew_s += action.skew_s
+        host.drift, host.drift_from_s = action.drift, self.clock.now_s
+        if action.until_s is not None:
+            self.clock.at(action.until_s, self._unskew, host)
+
+    def _unskew(self, host: Host) -> None:
+        host.skew_s = host.drift = 0.0
+
+    def _disk_full(self, host: Host, action: NodeFault) -> None:
+        host.disk.full = True
+        self.clock.at(action.until_s or self.clock.now_s, self._disk_free, host)
+
+    def _disk_free(self, host: Host) -> None:
+        host.disk.full = False
+
+    def _failed(self, host: Host, error: BaseException) -> None:
+        """The node raised, which it never may."""
+        where = traceback.extract_tb(error.__traceback__)[-1:]
+        place = f" in {where[0].name} ({where[0].filename.rpartition('/')[2]}:{where[0].lineno})" if where else ""
+        what = f"{type(error).__name__}: {error}{place}"
+        self.outcome.sightings.append(Sighting("I8", self.clock.now_s, host.name, what))
+        self._kill(host)
+        host.for_good = True
+
+
+def _who(host: Host) -> PeerIdentity:
+    return peer_identity(host.identity, host.settings.relay.enabled)
