@@ -31,14 +31,20 @@ def _count_nothing(code: str) -> None:
 
 
 class ApiServer:
-    """``count_refusal`` hears the code of every refusal, for the node's counters."""
+    """``count_refusal`` hears the code of every refusal, for the node's counters. ``uid_of`` tells who connected: a
+    simulation puts its own here, so that one seed gives one trace whoever runs it."""
 
     def __init__(
-        self, service: NodeService, limits: ApiLimits, count_refusal: Callable[[str], None] = _count_nothing
+        self,
+        service: NodeService,
+        limits: ApiLimits,
+        count_refusal: Callable[[str], None] = _count_nothing,
+        uid_of: Callable[[socket.socket], int] = peer_uid,
     ) -> None:
         self._service = service
         self._limits = limits
         self._count_refusal = count_refusal
+        self._uid_of = uid_of
         self._router = Router(ROUTES)
         self._streams = EventStreams(limits, count_refusal)
         self._accounts: dict[int, UserAccount] = {}
@@ -96,7 +102,7 @@ class ApiServer:
     def _admit(self, sock: socket.socket, access: Access, open_here: _Counter, nursery: trio.Nursery) -> None:
         sock.setblocking(False)
         try:
-            uid = peer_uid(sock)
+            uid = self._uid_of(sock)
         except OSError:  # gone already
             sock.close()
             return

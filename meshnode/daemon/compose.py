@@ -26,7 +26,7 @@ import trio
 from meshnode import __version__
 from meshnode.api.server import ApiServer
 from meshnode.api.settings import ApiLimits, ApiSettings, SocketSettings
-from meshnode.api.sockets import Listener, open_listeners
+from meshnode.api.sockets import open_listeners
 from meshnode.config import Config
 from meshnode.config.surroundings import closed_directories, group_id, relay_not_certified
 from meshnode.core.custody import RelaySettings
@@ -41,7 +41,7 @@ from meshnode.daemon.journal import Reporter, say, set_up
 from meshnode.daemon.links import Links
 from meshnode.daemon.loop import Loop
 from meshnode.daemon.service import Service
-from meshnode.daemon.upkeep import look_after
+from meshnode.daemon.serving import STOP_GRACE_S, Rooms, serve
 from meshnode.errors import LocalFaultError
 from meshnode.storage import keyfiles
 from meshnode.storage.lock import DataDirLock
@@ -49,8 +49,6 @@ from meshnode.storage.sqlite import SqliteLogStore
 from meshnode.transport.quic import QuicTransport
 from meshnode.transport.quic_settings import QuicSettings
 
-STOP_GRACE_S = 5.0
-"""From the signal to the end of the process. systemd waits longer before it kills."""
 STORE_FILE = "meshnode.db"
 
 
@@ -143,25 +141,20 @@ async def _serve(
         say(closed.code, f"{closed.reason}; {closed.action}", logging.WARNING)
     server = ApiServer(Service(loop, store, links, _clock), ApiLimits(), loop.count_refusal)
     listeners = open_listeners(_api_settings(config))
-    async with trio.open_nursery() as nursery:
-        address = await _start_links(nursery, links, loop, listeners)
-        await nursery.start(loop.run)
-        nursery.start_soon(look_after, loop, store, links, identity.certificate, time.time, report)
-        served = trio.Event()
-        nursery.start_soon(_serve_api, server, listeners, served)
+    certificate = identity.certificate
+
+    def on_serving(nursery: trio.Nursery, address: str) -> None:
         if config.discovery.mdns:
             nursery.start_soon(_discover, config, identity, address, loop, rng)
-        certificate = identity.certificate
         say("serving", f"{certificate.noc}/{certificate.name} {__version__} on {address}, API {config.socket}")
-        await anext(signals)
-        say("stopping", "asked to stop")
-        with trio.move_on_after(STOP_GRACE_S) as grace:
-            server.stop()
-            loop.stop()
-            await loop.stopped.wait()
-            await served.wait()
-        nursery.cancel_scope.cancel()
-    if grace.cancelled_caught:
+
+    in_time = await serve(
+        Rooms(loop, store, links, server, listeners, certificate, time.time, report),
+        on_serving,
+        lambda: anext(signals),
+        lambda: say("stopping", "asked to stop"),
+    )
+    if not in_time:
         say("stop-cut-short", f"not everybody was answered within {STOP_GRACE_S:g} s", logging.WARNING)
     say("stopped", "everything acknowledged is durable")
 
@@ -171,21 +164,6 @@ def _links(config: Config, identity: Identity, relay: bool, rng: random.Random) 
         identity.device_key, identity.certificate.bundle, identity.network_root, relay, time.time
     )
     return Links(lambda: QuicTransport(_quic_settings(config), authenticator, rng))
-
-
-async def _start_links(nursery: trio.Nursery, links: Links, loop: Loop, listeners: list[Listener]) -> str:
-    try:
-        address: str = await nursery.start(links.run, loop.take_in, loop.note_degraded, loop.end_degraded)
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
-    return address
-
-
-async def _serve_api(server: ApiServer, listeners: list[Listener], served: trio.Event) -> None:
-    await server.serve(listeners)
-    served.set()
 
 
 async def _discover(config: Config, identity: Identity, address: str, loop: Loop, rng: random.Random) -> None:
