@@ -115,6 +115,8 @@ class NodeEnd:
     degraded: tuple[str, ...]
     sizes: dict[str, int]
     """Name of something that must stay bounded -> the most it ever was."""
+    heads: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    """(incident, log) -> (height, hash of the entry there), where the world can tell: for equivocation."""
 
 
 @dataclass(slots=True)

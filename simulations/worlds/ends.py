@@ -80,6 +80,11 @@ def _end(host: Host, names: dict[DeviceId, str]) -> NodeEnd:
         up=node is not None,
         role=host.role,
         stored=stored,
+        heads={
+            (incident.hex(), head.log.hex()): (head.height, head.hash.hex())
+            for incident in host.disk.incidents()
+            for head in host.disk.heads(incident)
+        },
         incidents={},
         journal_gaps=_journal_gaps(host),
         keys=(),
