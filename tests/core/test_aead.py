@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+
+import nacl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,3 +55,9 @@ def test_a_nonce_or_key_of_another_size_never_reaches_the_library(nonce: bytes, 
         aead.seal(PLAIN, CLEAR, nonce, key)
     with pytest.raises(ValueError, match="a nonce has 24 bytes and a key 32"):
         aead.open_untrusted(SEALED, CLEAR, nonce, key)
+
+
+def test_another_version_of_the_library_is_refused_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nacl, "__version__", "1.6.3")
+    with pytest.raises(ImportError, match="written for PyNaCl"):
+        runpy.run_path(aead.__file__)
