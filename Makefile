@@ -57,8 +57,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy -p meshnode -p simulations
 
+# The examples of hypothesis are the same in every run, so that a test or the coverage fails always or never; without
+# the profile, as in plain `pytest`, they are new ones each time.
 pytest: $(READY)
-	$(BIN)/pytest -n $(TEST_PROCESSES) --cov=meshnode --cov-branch --cov-report=
+	$(BIN)/pytest --hypothesis-profile=ci -n $(TEST_PROCESSES) --cov=meshnode --cov-branch --cov-report=
 	$(BIN)/coverage report --include='meshnode/core/*' --skip-covered --fail-under=$(CORE_COVERAGE_PERCENT_MIN)
 
 bench: $(READY)
