@@ -57,6 +57,8 @@ class Node:
     """What is run as ``meshnode``, for a daemon under a wrapper of its own."""
     extra: str = ""
     """More lines for its configuration file."""
+    host: str = "127.0.0.1"
+    """Its address, where it has a network of its own."""
 
     @property
     def data(self) -> Path:
@@ -76,7 +78,7 @@ class Node:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -119,6 +121,7 @@ class Mesh:
     command_prefix: tuple[str, ...] = ()
     idle_timeout: str = "6s"
     """Shorter than the default, so that a story about cut links can be told in a minute."""
+    redial_max: str = "2s"
 
     def __getitem__(self, noc: str) -> Node:
         return self.nodes[noc]
@@ -146,7 +149,12 @@ class Mesh:
         with at_the_network_root:
             run_cli("authority", "certify", "--authority", str(self._network), str(request), "--out", str(certificate))
         run_cli("authority", "accept", "--authority", str(root), str(certificate))
-        run_cli("init", "--data", str(node.data), "--noc", noc, "--name", f"{noc.lower()}-1")
+        self.enrol_device(node, f"{noc.lower()}-1")
+
+    def enrol_device(self, node: Node, name: str) -> None:
+        """One more device of a NOC whose root is there."""
+        root = self.directory / "authority" / node.noc.lower()
+        run_cli("init", "--data", str(node.data), "--noc", node.noc, "--name", name)
         bundle = node.directory / "device.certificate"
         relay = ("--relay",) if node.relay else ()
         request = node.data / keyfiles.REQUEST_FILE
@@ -169,7 +177,7 @@ class Mesh:
             f'socket = "{node.socket}"',
             "[links]",
             f'idle_timeout = "{self.idle_timeout}"',
-            'redial_max = "2s"',
+            f'redial_max = "{self.redial_max}"',
             *([node.extra] if node.extra else []),
         ]
         for peer in peers:
@@ -186,17 +194,17 @@ class Mesh:
     def start(self, node: Node) -> float:
         """Starts a daemon and waits until it serves. Returns the seconds that took."""
         begin = time.monotonic()
-        self._launch(node)
-        self._wait_serving(node)
+        self.launch(node)
+        self.wait_serving(node)
         return time.monotonic() - begin
 
     def start_all(self) -> None:
         for node in self.nodes.values():
-            self._launch(node)
+            self.launch(node)
         for node in self.nodes.values():
-            self._wait_serving(node)
+            self.wait_serving(node)
 
-    def _launch(self, node: Node) -> None:
+    def launch(self, node: Node) -> None:
         with node.log.open("ab") as log:
             node.process = subprocess.Popen(
                 [*self.command_prefix, *node.command, "run", "--config", str(node.config)],
@@ -207,7 +215,7 @@ class Mesh:
                 start_new_session=True,
             )
 
-    def _wait_serving(self, node: Node) -> None:
+    def wait_serving(self, node: Node) -> None:
         process = node.process
 
         def serves() -> bool:

@@ -28,7 +28,7 @@ BUFFER_BYTES = 64 << 20
 POLL_S = 0.1
 
 
-class _Pcap:
+class Pcap:
     """The file format: a header, then each packet behind its time and length."""
 
     def __init__(self, path: Path, link_type: int) -> None:
@@ -58,7 +58,7 @@ class SocketCapture:
         _filter_udp_port(self._socket, port)
         self._socket.bind(("lo", 0))
         self._socket.settimeout(POLL_S)
-        self._pcap = _Pcap(path, ETHERNET)
+        self._pcap = Pcap(path, ETHERNET)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self.packets = 0
@@ -128,7 +128,7 @@ def _run_recorded(path: Path, arguments: list[str]) -> None:
     from meshnode.cli import main
     from meshnode.transport import quic, udp
 
-    pcap = _Pcap(path, RAW_IP)
+    pcap = Pcap(path, RAW_IP)
 
     class RecordedSocket(udp.UdpSocket):
         async def receive(self, datagrams_max: int) -> list[udp.Datagram]:
