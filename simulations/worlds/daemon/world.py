@@ -1,0 +1,283 @@
+"""The ``daemon`` world: real daemons in one process, under trio's mock clock, which jumps whenever all of them wait.
+
+It is for what the protocol world has none of: cancellation at any checkpoint, back-pressure, shutdown, clients at real
+sockets, the order in which rooms get their turn. That order is drawn by the seed (``order``).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import cast
+
+import trio
+import trio.testing
+
+from meshnode.core.ids import IncidentId
+from simulations.scenario.plan import Action, Heal, LinkFault, NodeFault, Open, Plan, ShareWith, Write
+from simulations.worlds import work
+from simulations.worlds.clockwork import Trace
+from simulations.worlds.contract import Outcome, Sighting
+from simulations.worlds.daemon.clients import Clients
+from simulations.worlds.daemon.host import Host, Parts
+from simulations.worlds.daemon.network import PlanNetwork
+from simulations.worlds.daemon.order import seeded_order
+from simulations.worlds.disk import Disk
+from simulations.worlds.ends import is_one, look
+from simulations.worlds.host import Host as ProtocolHost
+
+POLL_S = 1.0
+CATCH_UP_S = 20.0
+"""What followers get after the end to read their streams out."""
+CRASH_WAIT_S = 1.0
+"""At most so much later than planned comes a crash that waits for the disk to be at work."""
+TASK_ROUNDS_MAX = 20
+START_WITHIN_S = 60.0
+
+
+@dataclass(slots=True)
+class DaemonWorld:
+    """``parts`` are what daemons are built of: other ones plant a defect."""
+
+    parts: Parts = field(default_factory=Parts)
+    name: str = "daemon"
+
+    def run(self, plan: Plan) -> Outcome:
+        begin_s = time.perf_counter()
+        directory = Path(tempfile.mkdtemp(prefix="mn-"))
+        try:
+            run = Run(plan, directory, self.parts)
+            with seeded_order(plan.seed):
+                trio.run(run.perform, clock=trio.testing.MockClock(autojump_threshold=0))
+        finally:
+            shutil.rmtree(directory)
+        run.outcome.wall_s = time.perf_counter() - begin_s
+        return run.outcome
+
+
+class Run:
+    """One plan, performed once."""
+
+    def __init__(self, plan: Plan, directory: Path, parts: Parts) -> None:
+        self.plan = plan
+        self.outcome = Outcome("daemon", plan)
+        self.trace = Trace()
+        self._rng = Random(f"world {plan.scenario} {plan.seed}")
+        self.network = PlanNetwork(plan)
+        self.hosts = {
+            spec.name: Host(plan, spec, f"{directory}/{number}", self.network, self.trace, self._sight, parts)
+            for number, spec in enumerate(plan.nodes)
+        }
+        self.clients = Clients(self.outcome, self.hosts, self.trace)
+        self._lives: trio.Nursery
+        self._backups: dict[tuple[str, float], Disk] = {}
+
+    # --- the two phases -------------------------------------------------------------------------------------------
+
+    async def perform(self) -> None:
+        async with trio.open_nursery() as self._lives:
+            for host in self.hosts.values():
+                self._lives.start_soon(self._start_at, self._rng.random(), host)
+                self._lives.start_soon(self.clients.follow, host)
+                self._lives.start_soon(self.clients.read, host)
+            async with trio.open_nursery() as faults:
+                for action in self.plan.actions:
+                    nursery = faults if isinstance(action, (LinkFault, Heal, NodeFault)) else self._lives
+                    nursery.start_soon(self._act, action)
+                await trio.sleep_until(self.plan.duration_s)
+                faults.cancel_scope.cancel()
+            await self._end_faults()
+            await self._await_convergence()
+            await self._let_followers_finish()
+            self._finish()
+            self._lives.cancel_scope.cancel()
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case LinkFault():
+                await trio.sleep_until(action.at_s)
+                await self._link_fault(action)
+            case Heal():
+                await trio.sleep_until(action.at_s)
+                self.trace.note(action.at_s, "", "heal", action.number)
+                self.network.heal_some(action)
+            case NodeFault():
+                await self._node_fault(action)
+            case Open() | ShareWith() | Write():
+                await trio.sleep_until(action.at_s)
+                await self.clients.ask(action)
+
+    async def _end_faults(self) -> None:
+        self.trace.note(trio.current_time(), "", "faults end")
+        self.network.heal_all()
+        for host in self.hosts.values():
+            host.disk.full = False
+            host.skew_s = host.drift = 0.0
+            if host.paused:
+                host.resume()
+        for host in self.hosts.values():
+            if host.name in self.plan.core and not host.for_good:
+                if not host.serving:
+                    await host.over.wait()  # it may be about to stop
+                await self._start(host)
+
+    async def _await_convergence(self) -> None:
+        begin_s = trio.current_time()
+        core = [host for host in self.hosts.values() if host.name in self.plan.core]
+        while trio.current_time() < begin_s + self.plan.converge_within_s:
+            await trio.sleep(POLL_S)
+            hosts = [host for host in core if not host.for_good]
+            if not self.clients.waiting and is_one(_as_looked_at(hosts)):
+                self.outcome.converged_after_s = trio.current_time() - begin_s
+                return
+
+    async def _let_followers_finish(self) -> None:
+        """Every stream must tell what its node has made durable."""
+        end_s = trio.current_time() + CATCH_UP_S
+        for name, host in self.hosts.items():
+            follower = self.clients.followers[name]
+            while host.loop is not None and follower.number < host.loop.durable_journal:
+                if trio.current_time() >= end_s:
+                    self._sight("I3", name, f"the event stream stopped at {follower.number}")
+                    break
+                await trio.sleep(POLL_S)
+
+    def _finish(self) -> None:
+        outcome = self.outcome
+        for number, name in sorted(self.clients.waiting.items()):
+            self._sight("I6", name, f"request {number} was never answered")
+        for host in self.hosts.values():
+            if host.reading is not None and host.queue.stage != "idle":
+                outcome.sometimes["looked at while the disk was writing"] += 1
+        look(outcome, _as_looked_at(list(self.hosts.values())))
+        for end in outcome.ends:
+            end.journal_gaps += self.clients.followers[end.name].gaps
+        outcome.bytes_sent.update(self.network.bytes_sent)
+        outcome.digest = self.trace.digest()
+        outcome.last = self.trace.last()
+        outcome.lines = outcome.events = self.trace.lines
+
+    # --- lives ----------------------------------------------------------------------------------------------------
+
+    async def _start_at(self, at_s: float, host: Host) -> None:
+        await trio.sleep_until(at_s)
+        await self._start(host)
+
+    async def _start(self, host: Host) -> None:
+        """Returns when it serves. Does nothing where it runs, or is lost for good."""
+        if host.over.is_set() and not host.for_good:
+            host.over = trio.Event()
+            self._lives.start_soon(host.run)
+            with trio.move_on_after(START_WITHIN_S):
+                while not host.serving and not host.over.is_set():
+                    await host.changed.wait()
+
+    # --- faults ---------------------------------------------------------------------------------------------------
+
+    async def _link_fault(self, action: LinkFault) -> None:
+        self.trace.note(trio.current_time(), "", "fault", action.number, action.effect)
+        self.outcome.sometimes[f"fault: {action.effect}"] += 1
+        self.network.begin(action)
+        if action.until_s is not None:
+            await trio.sleep_until(action.until_s)
+            self.network.end(action)
+
+    async def _node_fault(self, action: NodeFault) -> None:
+        host = self.hosts[action.node]
+        if action.verb == "restore-old-backup":
+            await trio.sleep_until(action.backup_at_s)
+            while not host.disk.is_clean():  # noqa: ASYNC110 - a store has no event for it
+                await trio.sleep(0.001)
+            self._backups[action.node, action.backup_at_s] = host.disk.copied()
+        await trio.sleep_until(action.at_s)
+        self.trace.note(trio.current_time(), host.name, "fault", action.number, action.verb)
+        befall = {
+            "crash": self._crash,
+            "restart": self._restart,
+            "pause": self._pause,
+            "wipe": self._lose_disk,
+            "restore-old-backup": self._lose_disk,
+            "skew-clock": self._skew,
+            "disk-full": self._disk_full,
+        }.get(action.verb)
+        if befall is None:
+            self.outcome.sometimes[f"not done in this world: {action.verb}"] += 1
+        elif host.for_good:
+            self.outcome.sometimes["passed over: the node is lost for good"] += 1
+        else:
+            self.outcome.sometimes[f"fault: {action.verb}"] += 1
+            await befall(host, action)
+
+    async def _crash(self, host: Host, action: NodeFault) -> None:
+        await self._bad_moment(host, action)
+        host.for_good = action.for_good
+        await host.kill()
+        if action.until_s is not None:
+            await trio.sleep_until(action.until_s)
+            await self._start(host)
+
+    async def _bad_moment(self, host: Host, action: NodeFault) -> None:
+        """As planned, or while the disk is at work soon after; then so many more turns of all tasks."""
+        rng = Random(f"{self.plan.scenario} {self.plan.seed} moment {action.number}")
+        if rng.random() < 0.7:
+            with trio.move_on_after(CRASH_WAIT_S):
+                await host.queue.began.wait()
+                await trio.sleep(rng.uniform(0, self.plan.options.commit_s[1]))
+        for _ in range(rng.randrange(TASK_ROUNDS_MAX)):
+            await trio.lowlevel.checkpoint()
+
+    async def _restart(self, host: Host, _action: NodeFault) -> None:
+        if not host.over.is_set():
+            if host.paused:
+                host.resume()
+            await host.stop()
+        await self._start(host)
+
+    async def _pause(self, host: Host, action: NodeFault) -> None:
+        if host.answers:
+            host.pause()
+            life = host.life
+            await trio.sleep_until(action.until_s or trio.current_time())
+            if host.life == life and host.paused:
+                host.resume()
+
+    async def _lose_disk(self, host: Host, action: NodeFault) -> None:
+        """A wipe, or an old backup in place of what there was. What lay on that disk alone is lost, and excused."""
+        await host.kill()
+        backup = self._backups.get((action.node, action.backup_at_s))
+        disk = Disk() if action.verb == "wipe" or backup is None else backup.copied()
+        disks = [other.disk for other in self.hosts.values() if other is not host] + [disk]
+        for row in self.outcome.acknowledged:
+            dot = work.parse_dot(row.dot)
+            incident = IncidentId(bytes.fromhex(row.touch.incident))
+            if not any(other.has(incident, dot.log, dot.seq) for other in disks):
+                self.outcome.excused.setdefault(row.number, f"{action.verb} of {host.name}")
+        disk.full, host.disk = host.disk.full, disk
+        self.clients.start_over(host.name)
+        await self._start(host)
+
+    async def _skew(self, host: Host, action: NodeFault) -> None:
+        host.skew_s += action.skew_s
+        host.drift, host.drift_from_s = action.drift, trio.current_time()
+        if action.until_s is not None:
+            await trio.sleep_until(action.until_s)
+            host.skew_s = host.drift = 0.0
+
+    async def _disk_full(self, host: Host, action: NodeFault) -> None:
+        host.disk.full = True
+        await trio.sleep_until(action.until_s or trio.current_time())
+        host.disk.full = False
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _sight(self, invariant: str, node: str, what: str) -> None:
+        self.outcome.sightings.append(Sighting(invariant, trio.current_time(), node, what))
+
+
+def _as_looked_at(hosts: list[Host]) -> list[ProtocolHost]:
+    """Both worlds' hosts have what ``ends`` looks at: node, reading, disk, identity, clock and counts."""
+    return cast("list[ProtocolHost]", hosts)
