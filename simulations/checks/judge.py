@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from simulations.checks.model import Model, build
+from simulations.scenario.plan import ShareWith
 from simulations.worlds.contract import IncidentEnd, NodeEnd, Outcome, Touch
 
 SHOWN_MAX = 20
@@ -22,9 +23,10 @@ ALLOWED_REFUSALS = frozenset(
         "store-full",  # and it read on
         "noc-unknown",  # an NOC that was never heard of cannot be shared with
         "no-prekey",
-        "already-member",
     )
 )
+ALLOWED_OF_SHARES = frozenset(("already-members", "not-entitled"))
+"""Two managers add one NOC, or one who is none tries: the plan cannot know."""
 
 
 class Violation(NamedTuple):
@@ -189,8 +191,9 @@ def entitled(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
 def answers(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     """A node that runs answers its clients, whatever is cut off."""
     asked["I6"] += len(outcome.acknowledged) + len(outcome.refused)
+    shares = {action.number for action in outcome.plan.actions if isinstance(action, ShareWith)}
     for row in outcome.refused:
-        if row.code not in ALLOWED_REFUSALS:
+        if row.code not in ALLOWED_REFUSALS and not (row.number in shares and row.code in ALLOWED_OF_SHARES):
             yield Violation("I6", row.node, f"request {row.number} at {row.at_s:.3f} s was refused: {row.code}")
 
 

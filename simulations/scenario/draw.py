@@ -150,8 +150,10 @@ class _Drawing:
     def _work(self) -> Iterator[Action]:
         scenario, work = self._scenario, self._scenario.workload
         known: list[tuple[float, str]] = []
+        managers: dict[str, tuple[str, tuple[str, ...]]] = {}
         for incident in scenario.incidents:
             known.append((incident.at_s, incident.name))
+            managers[incident.name] = (incident.by, self._nocs(incident.members))
             yield Open(self._number(), incident.at_s, incident.by, incident.name, self._nocs(incident.members))
         for share in scenario.shares:
             yield ShareWith(self._number(), share.at_s, share.by, share.incident, self._nocs(share.members))
@@ -162,15 +164,21 @@ class _Drawing:
         rng = self._rng("incidents")
         per_s = self._draw("workload.incidents_per_hour", work.incidents_per_hour) / 3600
         for number, at_s in enumerate(_arrivals(rng, per_s, work.start_s, stop_s), 1):
-            known.append((at_s, f"chance-{number}"))
-            yield Open(self._number(), at_s, rng.choice(writers), f"chance-{number}", self._nocs(tuple(writers)))
+            name, by, nocs = f"chance-{number}", rng.choice(writers), self._nocs(tuple(writers))
+            some = tuple(noc for noc in nocs if rng.random() < 0.7)
+            known.append((at_s, name))
+            managers[name] = (by, some)
+            yield Open(self._number(), at_s, by, name, some)
         rng = self._rng("shares")
         per_s = self._draw("workload.shares_per_hour", work.shares_per_hour) / 3600
         nocs = self._nocs(("members",))
         for at_s in _arrivals(rng, per_s, work.start_s, stop_s):
             open_ = [name for opened_s, name in known if opened_s < at_s]
             if open_:
-                yield ShareWith(self._number(), at_s, rng.choice(writers), rng.choice(open_), (rng.choice(nocs),))
+                name = rng.choice(open_)
+                by, members = managers[name]
+                new = [noc for noc in nocs if noc not in members]
+                yield ShareWith(self._number(), at_s, by, name, (rng.choice(new or nocs),))
         yield from self._writes(writers, known, stop_s)
 
     def _writes(self, writers: list[str], known: list[tuple[float, str]], stop_s: float) -> Iterator[Action]:

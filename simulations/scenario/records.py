@@ -135,8 +135,10 @@ class Workload:
         "how often which kind of change is made",
     )
     text_bytes: Span = key(_fixed(60), span(1, 8_000), "length of what is written")
-    incidents_per_hour: Span = key(_fixed(0), span(0, 3_600), "more incidents, opened by writers for all writers")
-    shares_per_hour: Span = key(_fixed(0), span(0, 3_600), "a member adds a NOC that is not one yet")
+    incidents_per_hour: Span = key(
+        _fixed(0), span(0, 3_600), "more incidents, opened by a writer for some of the others"
+    )
+    shares_per_hour: Span = key(_fixed(0), span(0, 3_600), "who opened an incident adds an NOC that is no member yet")
 
 
 @dataclass(frozen=True, slots=True)

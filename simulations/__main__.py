@@ -1,0 +1,4 @@
+from simulations.program import main
+
+if __name__ == "__main__":
+    main()

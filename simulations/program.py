@@ -1,0 +1,239 @@
+"""``meshnode-sim``: arguments in, runs and what they say out. The only printing and exiting of the simulations.
+
+Exit codes: 0 everything held; 1 something was violated; 2 the request makes no sense; 3 this world cannot run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from simulations import explain, runs
+from simulations.runs import Result
+from simulations.scenario.draw import draw
+from simulations.scenario.plan import Plan, to_plain
+from simulations.scenario.sense import ScenarioError
+from simulations.shrink import shrink
+from simulations.sweep import results_file, sweep, totals
+from simulations.worlds.contract import WorldUnavailableError
+
+HELD, VIOLATED, SENSELESS, UNAVAILABLE = range(4)
+_SEEDS = re.compile(r"(\d+)(?:\.\.(\d+))?")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    options = _parser().parse_args(arguments)
+    act: Callable[[argparse.Namespace], int] = options.act
+    try:
+        return act(options)
+    except ScenarioError as error:
+        _complain(f"{error.args[0].partition('; ')[0]}", error.action)
+        return SENSELESS
+    except (OSError, ValueError) as error:
+        _complain(str(error), "")
+        return SENSELESS
+    except WorldUnavailableError as error:
+        _complain(str(error), "")
+        return UNAVAILABLE
+    except KeyboardInterrupt:
+        _complain("stopped", "")
+        return VIOLATED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("meshnode-sim", description="Partition simulations of a mesh of nodes.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, act: Callable[[argparse.Namespace], int], help_: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=help_, description=help_)
+        found.set_defaults(act=act)
+        return found
+
+    one = command("run", _run, "run a scenario with one seed or many")
+    one.add_argument("scenario", help="a file, or the name of a scenario that is shipped")
+    one.add_argument("--world", choices=sorted(runs.WORLDS), default="protocol")
+    seeds = one.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, help="one seed (default 1)")
+    seeds.add_argument("--seeds", type=_seeds, metavar="A..B", help="all seeds from A to B")
+    one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    one.add_argument("--digest", action="store_true", help="print the digest of the trace, and nothing else")
+    one.add_argument("--results", type=Path, default=runs.RESULTS, help="directory for results and failures")
+
+    again = command("replay", _replay, "run a saved failure again")
+    again.add_argument("file", type=Path)
+    smaller = command("shrink", _shrink, "make a saved failure smaller while it still fails")
+    smaller.add_argument("file", type=Path)
+    smaller.add_argument("--tries", type=int, default=300, help="plans to try at most")
+    command("list", _list, "name the scenarios that are shipped")
+    told = command("explain", _explain, "tell what a scenario does, and what a seed makes of it")
+    told.add_argument("scenario")
+    told.add_argument("--seed", type=int, help="show the plan of this seed too")
+    return parser
+
+
+def _seeds(text: str) -> range:
+    found = _SEEDS.fullmatch(text)
+    if found is None or (found[2] and int(found[2]) < int(found[1])):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of seeds: write A..B, like 1..1000")
+    return range(int(found[1]), int(found[2] or found[1]) + 1)
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.workers < 1:
+        raise ValueError("--workers must be at least 1")
+    path = runs.find_scenario(options.scenario)
+    scenario = runs.load_scenario(options.scenario)
+    if options.world not in scenario.worlds:
+        raise ValueError(f"{scenario.name} is for {', '.join(scenario.worlds)}, not for {options.world}")
+    if options.seeds is not None:
+        return _sweep(options, path)
+    seed = 1 if options.seed is None else options.seed
+    outcome, result = runs.run_seed(scenario, seed, options.world)
+    if options.digest:
+        print(outcome.digest)
+        return HELD if result.held else VIOLATED
+    print(_one_line(result))
+    _print_asked([result])
+    if not result.held:
+        runs.save_failure(outcome.plan, result, options.results / "failures")
+        _print_failure(result, options.scenario, options.results)
+    return HELD if result.held else VIOLATED
+
+
+def _sweep(options: argparse.Namespace, path: Path) -> int:
+    failed: list[Result] = []
+
+    def progress(result: Result, done: int, wanted: int) -> None:
+        if not result.held:
+            failed.append(result)
+            _clear()
+            _print_failure(result, options.scenario, options.results)
+        if sys.stderr.isatty():
+            print(f"\r{done} of {wanted} seeds, {len(failed)} failed", end="", file=sys.stderr, flush=True)
+
+    results = sweep(path, options.world, options.seeds, options.workers, progress, options.results)
+    _clear()
+    bad = [result for result in results if not result.held]
+    simulated_s, wall_s = sum(row.simulated_s for row in results), sum(row.wall_s for row in results)
+    print(f"{len(results)} of {len(options.seeds)} seeds: {len(results) - len(bad)} held, {len(bad)} failed")
+    if bad:
+        print("failed seeds: " + " ".join(str(row.seed) for row in bad[:50]))
+    if wall_s:
+        print(f"{simulated_s:,.0f} s simulated, {simulated_s / wall_s:,.0f} s in a second of a core")
+    _print_asked(results)
+    print(f"results: {results_file(path, options.world, options.results)}")
+    if len(results) < len(options.seeds):
+        print("stopped; the same command goes on where it was")
+    return VIOLATED if bad else HELD
+
+
+def _clear() -> None:
+    if sys.stderr.isatty():
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+
+
+def _one_line(result: Result) -> str:
+    after_s = result.converged_after_s
+    end = "never one" if after_s is None else f"one {after_s:g} s after the last fault"
+    return (
+        f"{result.scenario} in {result.world}, seed {result.seed}: {'held' if result.held else 'VIOLATED'}; "
+        f"{result.acknowledged} writes acknowledged, {end}; trace {result.digest}; "
+        f"{result.simulated_s:,.0f} s in {result.wall_s:.1f} s"
+    )
+
+
+def _print_asked(results: Sequence[Result]) -> None:
+    asked, sometimes = totals(results)
+    print("checked: " + ", ".join(f"{name} {asked[name]}" for name in sorted(asked, key=lambda name: int(name[1:]))))
+    print("reached: " + ", ".join(f"{name} {count}" for name, count in sorted(sometimes.items())))
+
+
+def _print_failure(result: Result, scenario: str, results: Path) -> None:
+    print(_one_line(result))
+    for invariant, node, what in result.violations:
+        print(f"  {invariant} {node or 'mesh'}: {what}")
+    print(f"  drawn: {json.dumps(result.options)}")
+    for name, lines in result.last.items():
+        print(f"  last events at {name or 'the mesh'}:")
+        for line in lines:
+            print(f"    {line[:160]}")
+    saved = results / "failures" / f"{result.scenario}-{result.world}-{result.seed}.json"
+    command = f"run {shlex.quote(scenario)} --world {result.world} --seed {result.seed}"
+    print(f"  see it again: python -m simulations {command}")
+    print(f"  with this plan: python -m simulations replay {shlex.quote(str(saved))}")
+
+
+# --- the others -------------------------------------------------------------------------------------------------------
+
+
+def _replay(options: argparse.Namespace) -> int:
+    saved = runs.load_failure(options.file)
+    outcome, verdict = runs.run_plan(saved.plan, runs.world_named(saved.world))
+    result = runs.result_of(outcome, verdict)
+    if result.held:
+        print(_one_line(result))
+    else:
+        _print_failure(result, saved.plan.scenario, runs.RESULTS)
+    same_code = saved.code == runs.code_digest()
+    if result.digest == saved.digest:
+        print("the same trace as when it was saved")
+    elif saved.world == "protocol":
+        print("another trace than when it was saved" + ("" if same_code else ": the code is another"))
+    return HELD if result.held else VIOLATED
+
+
+def _shrink(options: argparse.Namespace) -> int:
+    saved = runs.load_failure(options.file)
+    world = runs.world_named(saved.world)
+    _, verdict = runs.run_plan(saved.plan, world)
+    invariants = {violation.invariant for violation in verdict.violations}
+    if not invariants:
+        print("it holds: there is nothing to shrink")
+        return HELD
+
+    def fails(plan: Plan) -> bool:
+        _, found = runs.run_plan(plan, world)
+        return any(violation.invariant in invariants for violation in found.violations)
+
+    plan, tries = shrink(saved.plan, fails, options.tries)
+    outcome, verdict = runs.run_plan(plan, world)
+    result = runs.result_of(outcome, verdict)
+    path = runs.save_failure(plan, result, options.file.parent / "shrunk")
+    print(f"{len(saved.plan.actions)} actions shrunk to {len(plan.actions)} in {tries} tries: {path}")
+    for action in to_plain(plan)["actions"]:
+        print("  " + " ".join(map(str, action)))
+    _print_failure(result, plan.scenario, runs.RESULTS)
+    return VIOLATED
+
+
+def _list(_options: argparse.Namespace) -> int:
+    for path in sorted(runs.SCENARIOS.glob("*.toml")):
+        scenario = runs.load_scenario(str(path))
+        print(f"{scenario.name:28} {scenario.title}")
+    return HELD
+
+
+def _explain(options: argparse.Namespace) -> int:
+    scenario = runs.load_scenario(options.scenario)
+    print(explain.scenario(scenario))
+    if options.seed is not None:
+        print(explain.plan(draw(scenario, options.seed)))
+    return HELD
+
+
+def _complain(reason: str, action: str) -> None:
+    print(f"meshnode-sim: {reason}" + (f"\n  {action}" if action else ""), file=sys.stderr)

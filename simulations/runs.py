@@ -1,0 +1,187 @@
+"""Runs: one seed of one scenario in one world, and its result as data small enough to keep of a million seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from simulations.checks.judge import Verdict, judge
+from simulations.scenario import draw, plan, reader
+from simulations.scenario.plan import Plan
+from simulations.scenario.records import Scenario
+from simulations.worlds.contract import Outcome, World, WorldUnavailableError
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENARIOS = ROOT / "simulations" / "scenarios"
+RESULTS = Path("build") / "simulations"
+"""Below the directory one is in: results of sweeps, and a file for each failure."""
+WORLDS = {
+    "protocol": ("simulations.worlds.protocol", "ProtocolWorld"),
+    "daemon": ("simulations.worlds.daemon", "DaemonWorld"),
+    "lab": ("simulations.worlds.lab", "LabWorld"),
+}
+LAST_LINES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is kept of one seed."""
+
+    scenario: str
+    world: str
+    seed: int
+    violations: tuple[tuple[str, str, str], ...]
+    """(invariant, node, what)."""
+    digest: str
+    converged_after_s: float | None
+    simulated_s: float
+    wall_s: float
+    events: int
+    acknowledged: int
+    options: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
+    sometimes: dict[str, int] = field(default_factory=dict)
+    bytes_sent: int = 0
+    last: dict[str, list[str]] = field(default_factory=dict)
+    """Of a failure: node -> the last lines of its trace."""
+
+    @property
+    def held(self) -> bool:
+        return not self.violations
+
+    @property
+    def line(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def result_of_line(line: str) -> Result:
+    plain = json.loads(line)
+    plain["violations"] = tuple(tuple(row) for row in plain["violations"])
+    return Result(**plain)
+
+
+def find_scenario(name: str) -> Path:
+    """A file, or the name of one that is shipped."""
+    shipped = SCENARIOS / f"{name.removesuffix('.toml')}.toml"
+    path = Path(name)
+    return shipped if not path.is_file() and shipped.is_file() else path
+
+
+def load_scenario(name: str) -> Scenario:
+    """Raises ScenarioError."""
+    return reader.load(find_scenario(name))
+
+
+def world_named(name: str) -> World:
+    """Raises WorldUnavailableError."""
+    module, kind = WORLDS[name]
+    try:
+        world: World = getattr(importlib.import_module(module), kind)()
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise WorldUnavailableError(f"the world {name!r} is not part of this tree: {error}") from None
+    return world
+
+
+def run_plan(
+    drawn: Plan, world: World, defect: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> tuple[Outcome, Verdict]:
+    """Performs and judges. ``defect`` is a planted error that is there while the plan is performed."""
+    with defect():
+        outcome = world.run(drawn)
+    return outcome, judge(outcome)
+
+
+def run_seed(scenario: Scenario, seed: int, world: str) -> tuple[Outcome, Result]:
+    outcome, verdict = run_plan(draw.draw(scenario, seed), world_named(world))
+    return outcome, result_of(outcome, verdict)
+
+
+def result_of(outcome: Outcome, verdict: Verdict) -> Result:
+    drawn = outcome.plan
+    options = drawn.options
+    nodes = {name for violation in verdict.violations for name in [violation.node] if name}
+    return Result(
+        scenario=drawn.scenario,
+        world=outcome.world,
+        seed=drawn.seed,
+        violations=tuple(tuple(row) for row in verdict.violations),
+        digest=outcome.digest,
+        converged_after_s=outcome.converged_after_s,
+        simulated_s=drawn.duration_s + (outcome.converged_after_s or drawn.converge_within_s),
+        wall_s=round(outcome.wall_s, 3),
+        events=outcome.events,
+        acknowledged=len(outcome.acknowledged),
+        options={
+            "transport": options.transport,
+            "commit_s": list(options.commit_s),
+            "switched_off": list(options.switched_off),
+            "drawn": dict(options.drawn),
+            "actions": len(drawn.actions),
+        },
+        asked=dict(sorted(verdict.asked.items())),
+        sometimes=dict(sorted(outcome.sometimes.items())),
+        bytes_sent=sum(outcome.bytes_sent.values()),
+        last={
+            name: list(lines)[-LAST_LINES:]
+            for name, lines in sorted(outcome.last.items())
+            if name in nodes or not nodes
+        }
+        if verdict.violations
+        else {},
+    )
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def save_failure(drawn: Plan, result: Result, directory: Path = RESULTS / "failures") -> Path:
+    """A plan that failed, so that it can be replayed and shrunk when the scenario has changed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{result.scenario}-{result.world}-{result.seed}.json"
+    content = {
+        "world": result.world,
+        "code": code_digest(),
+        "digest": result.digest,
+        "violations": result.violations,
+        "plan": plan.to_plain(drawn),
+    }
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    world: str
+    code: str
+    digest: str
+    violations: tuple[tuple[str, str, str], ...]
+    plan: Plan
+
+
+def load_failure(path: Path) -> Saved:
+    """Raises OSError, or ValueError when it is no such file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = tuple(tuple(row) for row in content["violations"])
+        return Saved(content["world"], content["code"], content["digest"], rows, plan.from_plain(content["plan"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no saved failure ({type(error).__name__}: {error})") from None
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Twelve digits that change with any line of the node or of the simulations: results of other code are others'."""
+    hashed = hashlib.blake2b(digest_size=6)
+    for folder in ("meshnode", "simulations"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            hashed.update(str(path.relative_to(ROOT)).encode())
+            hashed.update(path.read_bytes())
+    return hashed.hexdigest()

@@ -1,0 +1,143 @@
+"""Sweeps: many seeds on all cores, which can be stopped and gone on with, and lose no finished seed.
+
+Each finished seed is one line in a file named after scenario, world and code. A sweep that starts again reads it and
+runs what is missing. Of every hundred seeds one is run a second time, in a process of its own with another hash seed,
+and must give the same trace (I15).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+
+from simulations.runs import RESULTS, ROOT, Result, code_digest, load_scenario, result_of_line, run_seed, save_failure
+from simulations.scenario.draw import draw
+
+TWICE_EVERY = 100
+AHEAD = 2
+"""Seeds handed to each worker before it asks: a stop waits for no more than these."""
+AGAIN_TIMEOUT_S = 3_600.0
+
+Progress = Callable[[Result, int, int], None]
+"""(result, finished, wanted)."""
+
+
+def results_file(scenario: Path, world: str, directory: Path = RESULTS) -> Path:
+    """Where results of this scenario with this code are kept."""
+    text = hashlib.blake2b(scenario.read_bytes(), digest_size=4).hexdigest()
+    return directory / f"{scenario.stem}-{world}-{text}-{code_digest()}.jsonl"
+
+
+def finished(path: Path) -> dict[int, Result]:
+    """Seed -> result, of every whole line. A line that a stop cut short does not count."""
+    found: dict[int, Result] = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                result = result_of_line(line)
+            except (ValueError, TypeError, KeyError):
+                continue
+            found[result.seed] = result
+    return found
+
+
+def sweep(
+    scenario: Path, world: str, seeds: Iterable[int], workers: int, progress: Progress, directory: Path = RESULTS
+) -> list[Result]:
+    """The results of these seeds, in their order, as far as they are finished: all, or those before Ctrl-C."""
+    path = results_file(scenario, world, directory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wanted = list(dict.fromkeys(seeds))
+    done = {seed: result for seed, result in finished(path).items() if seed in set(wanted)}
+    missing = iter([seed for seed in wanted if seed not in done])
+    with path.open("a", encoding="utf-8") as file:
+        if file.tell() and not path.read_bytes().endswith(b"\n"):
+            file.write("\n")
+        for result in _run(scenario, world, missing, workers):
+            done[result.seed] = result
+            file.write(result.line + "\n")
+            file.flush()
+            if not result.held:
+                save_failure(draw(load_scenario(str(scenario)), result.seed), result, directory / "failures")
+            progress(result, len(done), len(wanted))
+    return [done[seed] for seed in wanted if seed in done]
+
+
+def _run(scenario: Path, world: str, missing: Iterator[int], workers: int) -> Iterator[Result]:
+    if workers == 1:
+        try:
+            for seed in missing:
+                yield one_seed(scenario, world, seed)
+        except KeyboardInterrupt:
+            return
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_ignore_interrupts)
+    waiting: set[Future[Result]] = set()
+    try:
+        more = True
+        while more or waiting:
+            while more and len(waiting) < AHEAD * workers:
+                seed = next(missing, None)
+                more = seed is not None
+                if seed is not None:
+                    waiting.add(pool.submit(one_seed, scenario, world, seed))
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+    except KeyboardInterrupt:
+        # Seeds under way are finished and kept; those not begun are not begun.
+        under_way = [future for future in waiting if not future.cancel()]
+        for future in under_way:
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def one_seed(scenario: Path, world: str, seed: int) -> Result:
+    """One seed, and for one in a hundred the proof that it gives the same trace again."""
+    _, result = run_seed(load_scenario(str(scenario)), seed, world)
+    if world == "protocol" and seed % TWICE_EVERY == 0:
+        again = digest_in_another_process(scenario, world, seed)
+        asked = {**result.asked, "I15": 1}
+        result = replace(result, asked=asked)
+        if again != result.digest:
+            what = f"the same seed gave another trace in another process: {result.digest} and {again}"
+            result = replace(result, violations=(*result.violations, ("I15", "", what)))
+    return result
+
+
+def digest_in_another_process(scenario: Path, world: str, seed: int) -> str:
+    """The digest of the trace, from a fresh process with a hash seed of its own."""
+    command = [sys.executable, "-m", "simulations", "run", str(scenario.resolve())]
+    done = subprocess.run(
+        [*command, "--world", world, "--seed", str(seed), "--digest"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=AGAIN_TIMEOUT_S,
+        env={**os.environ, "PYTHONHASHSEED": "random"},
+    )
+    return done.stdout.strip() or done.stderr.strip()[-200:]
+
+
+def totals(results: Iterable[Result]) -> tuple[Counter[str], Counter[str]]:
+    """(how often each invariant was asked, how often each situation was reached)."""
+    asked: Counter[str] = Counter()
+    sometimes: Counter[str] = Counter()
+    for result in results:
+        asked.update(result.asked)
+        sometimes.update(result.sometimes)
+    return asked, sometimes
