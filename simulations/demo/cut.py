@@ -49,7 +49,7 @@ class PacketDrop:
     def heal(self, node: Node) -> str:
         listing = subprocess.run([self.nft, "--json", "list", "table", "inet", TABLE], check=True, capture_output=True)
         subprocess.run([self.nft, "delete", "table", "inet", TABLE], check=True)
-        return f"{_dropped(listing.stdout)} packets were dropped"
+        return f"{dropped_packets(listing.stdout)} packets were dropped"
 
 
 class Exile:
@@ -89,7 +89,7 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
-def _dropped(listing: bytes) -> int:
+def dropped_packets(listing: bytes) -> int:
     return sum(
         expression["counter"]["packets"]
         for item in json.loads(listing)["nftables"]

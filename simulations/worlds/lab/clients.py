@@ -169,8 +169,23 @@ class Operator:
         with record.lock:
             took_s = time.monotonic() - begin_s
             record.answer_s[action.node] = max(took_s, record.answer_s.get(action.node, 0.0))
-        row = (asked.kind, asked.touch, written.ids[0], asked.text, asked.seen)
+        seen = asked.seen
+        if asked.kind == "delete":
+            seen = _deleted(client, incident, asked, written.ids[0])
+        row = (asked.kind, asked.touch, written.ids[0], asked.text, seen)
         record.answered(Acknowledged(action.number, asked_s, record.now_s(), action.node, *row))
+
+
+def _deleted(client: Client, incident: str, asked: work.Asked, dot: str) -> tuple[str, ...]:
+    """What a deletion ended: what the client was shown, and what came since then, which only the node can tell."""
+    try:
+        for entry in client.history(incident, limit=1_000, object_id=asked.touch.object).items:
+            for operation in entry.operations:
+                if operation.id == dot:
+                    return tuple(dict.fromkeys((*asked.seen, *operation.replaces)))
+    except ApiError:
+        return asked.seen
+    return asked.seen
 
 
 def code_of(error: ApiError) -> str:

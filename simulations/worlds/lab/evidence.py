@@ -16,13 +16,15 @@ from simulations.demo.search import Search, in_memory
 from simulations.worlds import work
 from simulations.worlds.contract import IncidentEnd, NodeEnd, Outcome, Sighting
 from simulations.worlds.lab.clients import Record
-from simulations.worlds.lab.machines import STORE_FILE, Machine
+from simulations.worlds.lab.machines import STORE_FILE, Machine, stored_heads
 from simulations.worlds.lab.network import Network
 
 PAGE = 1_000
 KEYS = b"epoch-key"
 """Namespace of the store in which keys of incidents lie, sealed; each row begins with the incident."""
 INCIDENT_BYTES = 16
+MEMORY_MIB_MAX = 256
+"""Of one daemon, at its most. One with a few links and a few hundred entries takes some 55."""
 
 
 def is_one(core: Sequence[Machine], devices: dict[str, str]) -> bool:
@@ -74,10 +76,14 @@ def look(outcome: Outcome, machines: Iterable[Machine], devices: dict[str, str],
             refusals={},
             degraded=(),
             sizes={},
+            heads=stored_heads(machine.node.data),
         )
         outcome.ends.append(end)
         if machine.up:
             end.sizes = _sizes(machine.node.pid)
+            if end.sizes["memory, MiB"] > MEMORY_MIB_MAX:
+                what = f"its memory was {end.sizes['memory, MiB']} MiB, more than {MEMORY_MIB_MAX}"
+                outcome.sightings.append(Sighting("I7", record.now_s(), machine.name, what))
             end.sizes["slowest answer, ms"] = round(1_000 * record.answer_s.get(machine.name, 0.0))
             try:
                 _ask(end, machine, devices)
@@ -91,7 +97,7 @@ def _ask(end: NodeEnd, machine: Machine, devices: dict[str, str]) -> None:
         about = client.node()
         end.refusals = dict(sorted(about.refusals.items()))
         end.degraded = tuple(sorted(row.code for row in about.degraded))
-        end.sizes["store bytes"] = about.store_bytes
+        end.sizes["store, MiB"] = about.store_bytes >> 20
         end.incidents = {row.id: _incident(client, row.id, devices) for row in client.incidents()}
 
 
@@ -198,7 +204,7 @@ def _sizes(pid: int) -> dict[str, int]:
     """The most memory, and the descriptors and threads of now."""
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
     return {
-        "memory, bytes": int(lines["VmHWM"].split()[0]) * 1024,
+        "memory, MiB": int(lines["VmHWM"].split()[0]) >> 10,
         "descriptors": len(list(Path(f"/proc/{pid}/fd").iterdir())),
         "threads": int(lines["Threads"]),
     }

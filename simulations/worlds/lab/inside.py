@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -35,6 +36,8 @@ from simulations.worlds.lab.state import Weather
 LINKED_WITHIN_S = 20.0
 """From the start of the daemons until the plan's time begins, if links do not come sooner."""
 CONVERGED_POLL_S = 0.25
+CLOCK_SLACK_S = 5.0
+"""Between asking a node for its time and looking at the clock."""
 CRASH_LINES = 12
 """Of a machine's log, kept for the report."""
 
@@ -255,6 +258,9 @@ class Lab:
             self._at(fault.until_s, what, *arguments)
 
     def _crash(self, machine: Machine, fault: NodeFault) -> None:
+        if machine.relay:
+            # It may not come back: what it held is looked at while it holds it.
+            evidence.search_relays(self.outcome, [machine], self.now_s())
         machine.kill()
         machine.for_good = fault.for_good
         self._until(fault, self.machines.start, machine)
@@ -306,6 +312,10 @@ class Lab:
     def _skew(self, machine: Machine, fault: NodeFault) -> None:
         self.machines.skew(machine, fault.skew_s, fault.drift)
         self._until(fault, self.machines.skew, machine, 0.0, 0.0)
+        if machine.up and not machine.paused:
+            with suppress(ApiError), machine.node.client(5.0) as client:
+                if abs(client.node().time_ms / 1_000 - time.time() - fault.skew_s) < CLOCK_SLACK_S:
+                    self.outcome.sometimes["a node was seen to have the wrong time"] += 1
 
     def _disk_full(self, machine: Machine, fault: NodeFault) -> None:
         machine.fill_disk()

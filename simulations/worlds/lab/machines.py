@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from contextlib import closing, suppress
@@ -27,6 +28,8 @@ from simulations.worlds.lab.skewed import write_skew
 STORE_FILE = "meshnode.db"
 DISK_BYTES = 64 * 1024 * 1024
 """File system of a machine whose disk will be full. Stores of lab runs have a few MB."""
+WAL_HEADER, WAL_FRAME = struct.Struct(">IIIIII"), struct.Struct(">IIII")
+"""As far as they are read here: magic, version, page size, number, two salts; page, size after commit, two salts."""
 FILLER = "filler"
 FILL_BYTES = 1024 * 1024
 CLONE = "~"
@@ -89,7 +92,24 @@ class Machine:
     # --- its disk -------------------------------------------------------------------------------------------------
 
     def fill_disk(self) -> None:
-        """Not a byte is left. Files that have room in them (a WAL) may be written on until they need more."""
+        """Not a byte is left, also where a file has room that it does not use.
+
+        The store keeps such room in its write-ahead log, to end in order on a full disk. A file system that copies on
+        write, or one on thin storage, breaks that promise, and this is one.
+        """
+        was_paused = self.paused
+        self.pause()
+        wal = self.node.data / f"{STORE_FILE}-wal"
+        used_bytes = wal_used_bytes(wal)
+        if wal.exists() and used_bytes < wal.stat().st_size:
+            size = wal.stat().st_size - used_bytes
+            hole = ["--punch-hole", "--offset", str(used_bytes), "--length", str(size)]
+            subprocess.run(["fallocate", *hole, str(wal)], check=True)
+        self._fill()
+        if not was_paused:
+            self.resume()
+
+    def _fill(self) -> None:
         with (self.node.data / FILLER).open("wb", buffering=0) as file, suppress(OSError):
             piece = bytes(FILL_BYTES)
             while file.write(piece) == FILL_BYTES:
@@ -121,19 +141,15 @@ class Machine:
     def flip_bits(self, rng: Random, count: int) -> int:
         """Changes so many bits of stored entries, in the file, under the running daemon. How many it could.
 
-        Of the ciphertext of entries: the bytes that a scrubber must find and peers must mend. A bit of SQLite's own
-        structure is another fault, which ends commits and is the operator's to mend.
+        Of the ciphertext of entries in the database: what a scrubber must find and peers must mend. In the write-ahead
+        log a bit costs all that follows it, and in SQLite's own structure it ends commits: those are other faults.
         """
         done = 0
         for _ in range(count):
             for row in rng.sample(rows := self._sealed_rows(), len(rows)):
-                for path in (self.node.data / STORE_FILE, self.node.data / f"{STORE_FILE}-wal"):
-                    if path.exists() and _flip_in(path, row, rng):
-                        done += 1
-                        break
-                else:
-                    continue
-                break
+                if _flip_in(self.node.data / STORE_FILE, row, rng):
+                    done += 1
+                    break
         return done
 
     def _sealed_rows(self) -> list[bytes]:
@@ -142,7 +158,10 @@ class Machine:
 
     def heights(self) -> Heights:
         """What lies durable on its disk, read beside the daemon. Empty where there is no store yet."""
-        return stored_heights(self.node.data)
+        found: Heights = {}
+        for (incident, log), (height, _) in stored_heads(self.node.data).items():
+            found.setdefault(incident, {})[log] = height
+        return found
 
 
 @dataclass(slots=True)
@@ -237,9 +256,12 @@ class Machines:
             write_skew(machine.clock_file, skew_s, drift)
 
 
-def stored_heights(data: Path) -> Heights:
-    """What lies durable in the store of this data directory: a process of its own may have it open."""
-    found: Heights = {}
+def stored_heads(data: Path) -> dict[tuple[str, str], tuple[int, str]]:
+    """(incident, log) -> (height, 8 bytes of the hash of the entry there), of what lies durable in this directory.
+
+    A process of its own may have the store open.
+    """
+    found: dict[tuple[str, str], tuple[int, str]] = {}
     if not (data / STORE_FILE).exists():
         return found
     with closing(_connect(data)) as connection:
@@ -247,11 +269,27 @@ def stored_heights(data: Path) -> Heights:
             number: (parent, name)
             for number, parent, name in connection.execute("SELECT number, parent, name FROM name")
         }
-        query = "SELECT place >> 32, MAX(place & 4294967295) FROM entry GROUP BY place >> 32"
-        for number, height in connection.execute(query):
+        # With MAX, SQLite takes the other columns from the row that has the maximum.
+        query = "SELECT place >> 32, MAX(place & 4294967295), prefix FROM entry GROUP BY place >> 32"
+        for number, height, prefix in connection.execute(query):
             parent, log = names[number]
-            found.setdefault(names[parent][1].hex(), {})[log.hex()] = height
+            found[names[parent][1].hex(), log.hex()] = (height, f"{prefix & (1 << 64) - 1:016x}")
     return found
+
+
+def wal_used_bytes(wal: Path) -> int:
+    """Where the frames of this write-ahead log end that belong to it: what follows is older, or room."""
+    if not wal.exists() or wal.stat().st_size < WAL_HEADER.size:
+        return 0
+    with wal.open("rb") as file:
+        _, _, page_bytes, _, *salts = WAL_HEADER.unpack(file.read(WAL_HEADER.size))
+        end = 32
+        while True:
+            file.seek(end)
+            frame = file.read(WAL_FRAME.size)
+            if len(frame) < WAL_FRAME.size or list(WAL_FRAME.unpack(frame)[2:]) != salts:
+                return end
+            end += 24 + page_bytes
 
 
 def _connect(data: Path) -> sqlite3.Connection:

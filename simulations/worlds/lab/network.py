@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from simulations.demo.cut import find_program
+from simulations.demo.cut import dropped_packets, find_program
 from simulations.worlds.lab.shaper import Direction
 from simulations.worlds.lab.state import Lines
 
@@ -50,6 +50,7 @@ class Network:
         self.numbers = {name: number for number, name in enumerate(names, 1)}
         self._nft = nft
         self._lines: Lines | None = None
+        self._dropped = 0
         self._forwarder: subprocess.Popen[bytes] | None = None
 
     def address(self, name: str) -> str:
@@ -69,7 +70,11 @@ class Network:
         ):
             path, _, value = setting.partition("=")
             Path("/proc/sys/net/ipv4", path).write_text(value, encoding="ascii")
-        rows = ["link set lo up", f"tuntap add dev {TUN} mode tun", f"link set {TUN} up txqueuelen 10000"]
+        rows = [
+            "link set lo up",
+            f"tuntap add dev {TUN} mode tun",
+            f"link set {TUN} addrgenmode none up txqueuelen 10000",
+        ]
         rows += [
             f"route add default dev {TUN} table {TABLE}",
             # What has no way, its receiver being down, vanishes: an answer would tell the sender.
@@ -131,7 +136,10 @@ class Network:
 
     def told(self) -> dict[str, Any]:
         """What the forwarder has counted: ``counts``, ``bytes_sent`` by machine, ``marked`` by direction."""
-        return self._ask({"tell": True})
+        self._count_dropped()
+        told = self._ask({"tell": True})
+        told["counts"]["dropped by the kernel"] = self._dropped
+        return told
 
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         process = self._forwarder
@@ -159,6 +167,7 @@ class Network:
     def apply(self, lines: Lines) -> None:
         """Makes the lines so. Raises LabFaultError."""
         before, self._lines = self._lines, lines
+        self._count_dropped()
         if before is None or (before.cuts, before.losses) != (lines.cuts, lines.losses):
             if self._nft is not None:
                 _run(self._nft, "-f", "-", given=self._ruleset(lines))
@@ -171,6 +180,14 @@ class Network:
         )
         if before is None or before.treatments != lines.treatments:
             self._ask({"treat": [[*direction, *how] for direction, how in lines.treatments.items()]})
+
+    def _count_dropped(self) -> None:
+        """Before the rules are replaced, and their counters with them."""
+        if self._nft is not None:
+            command = [self._nft, "--json", "list", "table", "ip", "lab"]
+            done = subprocess.run(command, capture_output=True, check=False)
+            if done.returncode == 0:
+                self._dropped += dropped_packets(done.stdout)
 
     def _ruleset(self, lines: Lines) -> str:
         def of(direction: Direction) -> str:

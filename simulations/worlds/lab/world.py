@@ -21,7 +21,7 @@ from simulations.worlds.contract import Outcome, WorldUnavailableError
 from simulations.worlds.lab.network import MACHINES_MAX
 
 REPOSITORY = Path(__file__).parents[3]
-TOOLS = ("unshare", "nsenter", "ip", "tc", "mount")
+TOOLS = ("unshare", "nsenter", "ip", "tc", "mount", "fallocate")
 NODES_MAX = 40
 """A daemon takes some 60 MB and a second of a core to start."""
 DURATION_S_MAX = 4 * 3600.0
