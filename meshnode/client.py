@@ -6,7 +6,7 @@
     with Client("/run/meshnode/api.sock", operator="duty.officer") as client:
         incident = client.open_incident("man-hunt", {"title": "Two suspects", "status": "open"}).incident
         client.change(incident, [SetChange("status", "contained")])
-        for entry in client.events(incident=incident, after=0):
+        for entry in client.events(incident=incident, after="0"):
             print(entry.author.noc, [operation.kind for operation in entry.operations])
 
 Synchronous, one connection, one request at a time; give each thread its own client. Every failure is an ApiError with
@@ -205,26 +205,27 @@ class Client:
         self,
         *,
         incident: str | None = None,
-        after: int | None = None,
+        after: str | None = None,
         pause_s: float = 1.0,
         on_link: Callable[[bool], None] = lambda _following: None,
     ) -> Iterator[HistoryView]:
-        """Merged entries as they become durable, without gap or end. ``after`` None starts now, 0 at the beginning.
+        """Merged entries as they become durable, without gap or end. ``after`` None starts now, "0" at the beginning,
+        and the ``cursor`` of an entry or of :meth:`node` behind it.
 
         Reads on after the last entry when the daemon restarts or the connection breaks, ``pause_s`` later, and tells
         ``on_link``: False when the connection was lost, True when it follows again. Raises ApiError when the first
-        attempt fails, and whenever the daemon refuses for good; ``bad-cursor`` then means that it came back with an
-        older journal: read the incidents anew, and follow from the ``journal`` of :meth:`node`.
+        attempt fails, and whenever the daemon refuses for good; ``bad-cursor`` then means that it was restored from a
+        back-up: ask :meth:`node` for its ``cursor``, read the incidents anew, and follow from there.
         """
         cursor = after
         started, following = False, True
         while True:
             try:
-                for number, entry in self._stream(incident, cursor):
+                for place, entry in self._stream(incident, cursor):
                     if not following:
                         on_link(True)
                     started = following = True
-                    cursor = number
+                    cursor = place
                     if entry is not None:
                         yield entry
             except ApiError as error:
@@ -236,7 +237,7 @@ class Client:
                 on_link(False)
             time.sleep(pause_s)
 
-    def _stream(self, incident: str | None, cursor: int | None) -> Iterator[tuple[int, HistoryView | None]]:
+    def _stream(self, incident: str | None, cursor: str | None) -> Iterator[tuple[str, HistoryView | None]]:
         """One connection's worth of (cursor, entry); without entry where only the cursor moved."""
         with self._connect(STREAM_SILENCE_S) as sock:
             target = "/v1/events" + _query(incident=incident, after=cursor)
@@ -349,15 +350,15 @@ class _Answer(NamedTuple):
     close: bool
 
 
-def _parse_events(response: http.client.HTTPResponse) -> Iterator[tuple[int, HistoryView | None]]:
-    number, name, data = 0, "", b""
+def _parse_events(response: http.client.HTTPResponse) -> Iterator[tuple[str, HistoryView | None]]:
+    place, name, data = "0", "", b""
     while True:
         line = response.readline(EVENT_LINE_BYTES_MAX)
         if not line.endswith(b"\n"):
             return  # the end, maybe in the middle of an event: it comes again
         field, _, value = line.rstrip(b"\r\n").partition(b": ")
         if field == b"id":
-            number = int(value)
+            place = value.decode("utf-8")
         elif field == b"event":
             name = value.decode("utf-8")
         elif field == b"data":
@@ -366,9 +367,9 @@ def _parse_events(response: http.client.HTTPResponse) -> Iterator[tuple[int, His
             if name == "problem":
                 raise _problem_error(0, data)
             if name == "entry":
-                yield number, _decode(data, HistoryView)
+                yield place, _decode(data, HistoryView)
             elif not name:
-                yield number, None
+                yield place, None
             name, data = "", b""
 
 

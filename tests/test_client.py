@@ -14,6 +14,7 @@ import trio
 sys.path.insert(0, str(Path(__file__).parent / "api"))
 
 from api_rig import INCIDENT, serving
+from memory_service import MemoryService
 
 from meshnode.api.records import AttachmentRequest, CreateChange, SetChange
 from meshnode.api.settings import ApiLimits
@@ -71,7 +72,8 @@ async def test_changes_return_the_ids_that_a_later_change_names(tmp_path):
                 assert view.fields["status"].values[0].author.operator == f"Zoë (uid {os.getuid()})"
                 vehicle = client.object(incident, "vehicles", written.objects[1])
                 assert vehicle.fields["plate"].values[0].value == "1-ABC"
-                file = client.attachment(incident, client.attachments(incident)[0].id)
+                assert written.attachments == [item.id for item in client.attachments(incident)]
+                file = client.attachment(incident, written.attachments[0])
                 assert file == ("a b.xml", "text/xml", b"<a/>")
                 client.append_log(incident, "first", precedence="flash")
                 assert client.log(incident).items[0].record == {"text": "first", "precedence": "flash"}
@@ -217,7 +219,7 @@ async def test_the_event_stream_goes_on_over_a_restart_of_the_daemon_without_gap
 
     def watch(path: str) -> None:
         with Client(path) as client:
-            for entry in client.events(after=1, incident=INCIDENT, pause_s=0.01):
+            for entry in client.events(after="1-5eed0001", incident=INCIDENT, pause_s=0.01):
                 texts.append(entry.operations[0].value["text"])
                 if len(texts) == total // 2:
                     first_half.set()
@@ -246,7 +248,8 @@ def _append(path: str, text: str) -> None:
         client.append_log(INCIDENT, text)
 
 
-async def test_a_stream_tells_when_the_daemon_is_lost_and_when_its_journal_came_back_shorter(tmp_path):
+@pytest.mark.parametrize("entries", [1, 9], ids=["shorter", "longer"])
+async def test_a_stream_tells_when_the_daemon_is_lost_and_when_its_journal_came_back_as_another(tmp_path, entries):
     told: list[bool] = []
     caught: list[ApiError] = []
     first, third, ended = threading.Event(), threading.Event(), threading.Event()
@@ -254,7 +257,7 @@ async def test_a_stream_tells_when_the_daemon_is_lost_and_when_its_journal_came_
     def watch(path: str) -> None:
         with Client(path) as client:
             try:
-                for entry in client.events(after=0, pause_s=0.01, on_link=told.append):
+                for entry in client.events(after="0", pause_s=0.01, on_link=told.append):
                     {1: first, 3: third}.get(entry.journal, first).set()
             except ApiError as error:
                 caught.append(error)
@@ -265,12 +268,16 @@ async def test_a_stream_tells_when_the_daemon_is_lost_and_when_its_journal_came_
             service = rig.service
             nursery.start_soon(in_thread, watch, rig.change_path)
             await in_thread(first.wait)
-        async with serving(tmp_path) as rig:
-            rig.service.__dict__.update(service.__dict__)  # the same journal: it follows again, from where it was
+        async with serving(tmp_path, held=service) as rig:  # the same journal: it follows again, from where it was
             for text in ("2", "3"):
                 await in_thread(_append, rig.change_path, text)
             await in_thread(third.wait)
-        async with serving(tmp_path):  # an older one
+        restored = MemoryService()  # an older one, which may have grown past the reader before that comes back
+        restored.stretch = "5eed0002"
+        incident = (await restored.open_incident("man-hunt", "uid:1", (), (), ())).incident
+        for _ in range(entries - 1):
+            await restored.change(incident, "uid:1", (), ())
+        async with serving(tmp_path, held=restored):
             await in_thread(ended.wait)
     assert told == [False, True, False]
     assert (caught[0].code, caught[0].status) == ("bad-cursor", 400)
@@ -293,9 +300,10 @@ async def test_the_stream_tells_apart_new_entries_and_those_before(tmp_path):
 
         def script():
             with Client(rig.change_path) as client:
-                entries = client.events(after=0)
+                entries = client.events(after="0")
                 entry = next(entries)
                 assert (entry.journal, entry.incident) == (1, incident.hex())
                 entries.close()
+                assert entry.cursor == client.node().cursor == "1-5eed0001"
 
         await in_thread(script)

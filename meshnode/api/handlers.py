@@ -274,7 +274,10 @@ def _dots(texts: list[str]) -> tuple[Dot, ...]:
 def _written_view(written: Written, places: list[int]) -> WrittenView:
     dots, objects = written.dots, written.objects
     return WrittenView(
-        written.incident.hex(), [dots[place].text for place in places], [objects[place].hex() for place in places]
+        written.incident.hex(),
+        [dots[place].text for place in places],
+        [objects[place].hex() for place in places],
+        [file.hex() for file in written.attachments],
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from meshnode.api.content import JSON, MSGPACK
 from meshnode.api.problems import PROBLEMS, Problem
+from meshnode.api.records import EVENT_ID_PATTERN
 from meshnode.api.routes import Answer, Route
 from meshnode.core.views import HistoryView
 
@@ -37,8 +38,8 @@ _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
     "required": False,
-    "description": "Resume after this journal number. Wins over the parameter after.",
-    "schema": {"type": "string", "pattern": "^[0-9]{1,19}$"},
+    "description": "Resume after the event with this id. Wins over the parameter after.",
+    "schema": {"type": "string", "pattern": EVENT_ID_PATTERN},
 }
 
 
@@ -102,7 +103,7 @@ def _content(route: Route, by_type: dict[str, Any]) -> dict[str, Any]:
             "text/event-stream": {
                 "schema": {
                     "type": "string",
-                    "description": "Events named entry; id is the journal number, data a HistoryView as JSON.",
+                    "description": "Events named entry; id is where to resume, data a HistoryView as JSON.",
                 }
             }
         }

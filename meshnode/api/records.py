@@ -131,6 +131,9 @@ class ShareRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 Limit = Annotated[int, Meta(ge=1, le=PAGE_LIMIT_MAX)]
 Cursor = Annotated[str, Meta(max_length=256)]
+EVENT_ID_PATTERN = "^(0|[1-9][0-9]{0,18}-[0-9a-f]{8})$"
+"""An id of the event stream: a journal number, and the name of the stretch of the journal in which it was given."""
+EventId = Annotated[str, Meta(pattern=EVENT_ID_PATTERN, description="An id of this stream; 0 for the beginning")]
 
 
 class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,7 +154,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     incident: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="Incident id")] | None = None
-    after: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    after: EventId | None = None
 
 
 # --- responses ----------------------------------------------------------------------------------------------------
@@ -165,6 +168,8 @@ class WrittenView(msgspec.Struct, frozen=True):
     ids: list[str]
     """Value ids, for a later ``replaces``."""
     objects: list[str]
+    attachments: list[str]
+    """Object ids of the files, in the order in which they were sent."""
 
 
 class DigestView(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ from meshnode.core.views import (
 
 @dataclass(frozen=True, slots=True)
 class JournalPage:
-    """A stretch of the durable journal."""
+    """A page of the durable journal."""
 
     entries: list[HistoryView]
     """Ascending by journal number; only those of the incident asked for."""
@@ -74,6 +74,10 @@ class NodeService(Protocol):
 
     def journal_last(self) -> int:
         """The highest durable journal number, 0 when there is none."""
+
+    def journal_cursor(self, number: int) -> str:
+        """The text that a reader who has seen the journal up to ``number`` comes back with. The same as long as the
+        journal up to there is the same, another one when an older copy of the store came back and grew."""
 
     def journal_page(self, after: int, limit: int, incident: IncidentId | None) -> JournalPage:
         """Durable entries above ``after``, at most ``limit``. May stop early; ``next`` says how far it looked, and

@@ -1,7 +1,8 @@
 """The event stream: server-sent events out of the durable journal.
 
 A subscriber is a cursor, nothing else: no queue is kept for it, so a slow one costs no memory, and one that comes back
-with ``Last-Event-ID`` reads on exactly where it stopped. A gap is impossible as long as the journal has none.
+with ``Last-Event-ID`` reads on exactly where it stopped. A gap is impossible as long as the journal has none. Ids name
+the stretch of the journal that they were given in, so one from before an older copy of the store came back is refused.
 
 The cursor also moves over entries of other incidents. An event with an ``id:`` and no data tells the client where it
 is without being dispatched (HTML standard, section 9.2.6); it comes at the start and with each heartbeat.
@@ -10,6 +11,7 @@ is without being dispatched (HTML standard, section 9.2.6); it comes at the star
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,15 +20,13 @@ import trio
 
 from meshnode.api.content import accept_quality
 from meshnode.api.problems import RequestError, problem_of
-from meshnode.api.records import EventsQuery
+from meshnode.api.records import EVENT_ID_PATTERN, EventsQuery
 from meshnode.api.responses import stream_head
 from meshnode.api.routes import Call
 from meshnode.api.service import NodeService
 from meshnode.api.settings import ApiLimits
 from meshnode.core.ids import INCIDENT_ID_BYTES, IncidentId, parse_hex_untrusted
 from meshnode.errors import MeshnodeError, RefusedError
-
-CURSOR_MAX = 2**63 - 1
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -70,7 +70,7 @@ class EventStreams:
         if query.incident is not None:
             incident = IncidentId(parse_hex_untrusted(query.incident, INCIDENT_ID_BYTES, "the incident id"))
             call.service.incident_summary(incident)  # refuses an incident that is not known here
-        cursor = _cursor_untrusted(last_event_id, query.after, call.service.journal_last())
+        cursor = _cursor_untrusted(last_event_id, query.after, call.service)
         if len(self._scopes) >= self._limits.streams_max:
             raise RefusedError(
                 "too-many-streams", f"{self._limits.streams_max} event streams are open", "share one stream, or wait"
@@ -87,14 +87,14 @@ class EventStreams:
 
     async def _pump(self, client: Subscriber, service: NodeService, incident: IncidentId | None, cursor: int) -> None:
         try:
-            await client.send(stream_head() + b"retry: 1000\nid: %d\n\n" % cursor)
+            await client.send(stream_head() + b"retry: 1000\n" + _id_line(service, cursor) + b"\n")
             while not client.stopping:
                 page = service.journal_page(cursor, self._limits.stream_page_max, incident)
                 cursor = max(cursor, page.next)
                 if page.entries:
                     await client.send(
                         b"".join(
-                            b"id: %d\nevent: entry\ndata: %b\n\n" % (entry.journal, _encode_json(entry))
+                            b"id: %b\nevent: entry\ndata: %b\n\n" % (entry.cursor.encode(), _encode_json(entry))
                             for entry in page.entries
                         )
                     )
@@ -103,7 +103,7 @@ class EventStreams:
                 with trio.move_on_after(self._limits.heartbeat_s) as heartbeat:
                     await service.wait_journal(cursor)
                 if heartbeat.cancelled_caught:
-                    await client.send(b": heartbeat\nid: %d\n\n" % cursor)
+                    await client.send(b": heartbeat\n" + _id_line(service, cursor) + b"\n")
         except ClientGone:
             return
         except MeshnodeError as error:
@@ -118,22 +118,31 @@ async def _cancel_when_gone(client: Subscriber, scope: trio.CancelScope) -> None
     scope.cancel()
 
 
-def _cursor_untrusted(last_event_id: bytes | None, after: int | None, last: int) -> int:
-    """Where to read on. The header wins: a browser repeats the first URL, with its old ``after``, and adds it.
+def _id_line(service: NodeService, number: int) -> bytes:
+    return b"id: %b\n" % service.journal_cursor(number).encode()
 
-    Only durable numbers are ever sent, so a cursor above ``last`` was given before an older copy of the store came
-    back. Waiting for the journal to grow past it would be silence now and a gap later.
+
+def _cursor_untrusted(last_event_id: bytes | None, after: str | None, service: NodeService) -> int:
+    """The journal number to read on behind. The header wins: a browser repeats the first URL, with its old ``after``,
+    and adds it.
+
+    Only durable numbers are ever sent. So a number above the end was given before an older copy of the store came back,
+    and so was one whose place in the journal has another name now: reading on there would leave a gap.
     """
-    cursor = last if after is None else after
+    last = service.journal_last()
+    text = after
     if last_event_id is not None:
-        text = last_event_id.strip()
-        if not (text.isdigit() and len(text) <= 19 and int(text) <= CURSOR_MAX):
-            raise RequestError("bad-query", "Last-Event-ID is not a journal number", "send the last id of this stream")
-        cursor = int(text)
-    if cursor > last:
+        text = last_event_id.decode("latin-1").strip()
+        if not re.search(EVENT_ID_PATTERN, text):
+            raise RequestError("bad-query", "Last-Event-ID is no id of this stream", "send the last id of this stream")
+    if text is None:
+        return last
+    number = int(text.partition("-")[0])
+    if number > last or service.journal_cursor(number) != text:
+        found = f"ends at {last}" if number > last else "has another past there"
         raise RequestError(
             "bad-cursor",
-            f"the journal ends at {last}, before {cursor}: the node was restored from a back-up, or made anew",
-            "read your incidents anew, then stream from the journal number of /v1/node",
+            f"the journal {found}, so {text} is not of it: the node was restored from a back-up, or made anew",
+            "read the cursor of /v1/node, then your incidents anew, then stream from that cursor",
         )
-    return cursor
+    return number

@@ -84,11 +84,14 @@ def open_command(
         raise
     notes = list(alert.notes) if alert else []
     if as_json:
-        output.as_json({"incident": written.incident, "kind": chosen_kind, "notes": notes})
+        files = written.attachments
+        output.as_json({"incident": written.incident, "kind": chosen_kind, "attachments": files, "notes": notes})
         return
     for note in notes:
         output.warning(note)
     output.line(f"opened {written.incident}")
+    for made, file in zip(written.attachments, attachments, strict=True):
+        output.line(f"attached attachments/{output.short(made)}, {file.name}")
 
 
 def _changes_by_hand(title: str | None, fields: Sequence[str], *, begun: bool) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("incident", required=False, metavar="[INCIDENT]")
-@click.option("--after", type=click.IntRange(min=0), metavar="N", help="Begin behind journal number N; 0 tells all.")
+@click.option("--after", metavar="ID", help="Begin behind the entry whose line began with ID; 0 tells all.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N entries.")
 @client_command()
-def watch(client: Client, incident: str | None, after: int | None, count: int | None, as_json: bool) -> None:
+def watch(client: Client, incident: str | None, after: str | None, count: int | None, as_json: bool) -> None:
     """Follow one incident, or all, until interrupted. Survives a restart of the daemon without a gap."""
+    from meshnode.api.records import EVENT_ID_PATTERN
+
+    if after is not None and not re.fullmatch(EVENT_ID_PATTERN, after):
+        raise click.UsageError("--after takes what a line of this command began with, like 57-3fa9c2d1, or 0")
     identifier = find_incident(client, incident) if incident is not None else None
     for seen, item in enumerate(_followed(client, identifier, after), 1):
         if as_json:
@@ -32,16 +37,16 @@ def watch(client: Client, incident: str | None, after: int | None, count: int | 
         else:
             for row in history_rows(item):
                 where = "" if identifier else f"{output.short(item.incident)}  "
-                output.line(f"{item.journal:>6}  {where}" + "  ".join(str(cell) for cell in row if cell))
+                output.line(f"{item.cursor:>15}  {where}" + "  ".join(str(cell) for cell in row if cell))
         # A reader behind a pipe must see each entry when it comes, not when a buffer is full.
         sys.stdout.flush()
         if seen == count:
             return
 
 
-def _followed(client: Client, incident: str | None, after: int | None) -> Iterator[HistoryView]:
-    """The client's events, with notes for the person. A number that was given by hand and is too high stays an error;
-    a node that comes back with an older journal while we follow it is gone along with."""
+def _followed(client: Client, incident: str | None, after: str | None) -> Iterator[HistoryView]:
+    """The client's events, with notes for the person. An id that was given by hand and is not of this journal stays an
+    error; a node that comes back with another journal while we follow it is gone along with."""
     lost = False
 
     def on_link(following: bool) -> None:
@@ -56,5 +61,5 @@ def _followed(client: Client, incident: str | None, after: int | None) -> Iterat
             if error.code != "bad-cursor" or not lost:
                 raise
         lost, after = False, None
-        output.warning("the node came back with an older journal (a restored back-up): read the incidents anew")
+        output.warning("the node came back with another journal (a restored back-up): read the incidents anew")
         output.warning("following again, from now on")

@@ -277,15 +277,11 @@ def attach(client: Client, incident: str, file: Path, name: str | None, media_ty
         raise RefusedError("attachment-too-large", f"{file} has more than 1 MiB", "attach where it is kept instead")
     kept_as = name or file.name
     guessed = media_type or mimetypes.guess_type(kept_as)[0] or "application/octet-stream"
-    before = {item.id for item in client.attachments(identifier)}
-    client.change(identifier, [], [AttachmentRequest(kept_as, guessed, data)])
-    # The daemon does not tell the id of a new file; of those that appeared, ours is the one of this name and size.
-    new = [item for item in client.attachments(identifier) if item.id not in before]
-    ids = [item.id for item in new if (item.name, item.size_bytes) == (kept_as, len(data))]
+    (made,) = client.change(identifier, [], [AttachmentRequest(kept_as, guessed, data)]).attachments
     if as_json:
-        output.as_json({"incident": identifier, "attachments": ids, "media_type": guessed})
+        output.as_json({"incident": identifier, "attachments": [made], "media_type": guessed})
     else:
-        output.line(f"attached {', '.join(f'attachments/{output.short(one)}' for one in ids)} as {guessed}")
+        output.line(f"attached attachments/{output.short(made)} as {guessed}")
 
 
 @click.command()

@@ -36,7 +36,7 @@ def status(client: Client, as_json: bool) -> None:
             "peers": f"{node.peers_connected} connected of {node.peers_known} known",
             "incidents": node.incidents,
             "entries": node.entries,
-            "journal": node.journal,
+            "journal": node.cursor,
             "store": f"{node.store_bytes / 2**20:.1f} MiB",
         }
     )

@@ -1,6 +1,7 @@
 """What the store keeps of incidents beside their entries, and how a start builds replicas from it.
 
 * **journal**: one numbered row per merged entry, in the order in which this node merged them;
+* **stretches**: where in the journal each start of the node began to write, under a random name;
 * **checkpoints**: the merged state of an incident, sealed, with the journal number it stands for;
 * **keys**: each epoch key as soon as it is known, sealed;
 * **packages**: where epoch entries are stored, readable or not.
@@ -11,6 +12,7 @@ knows whether a step has something to make durable.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from meshnode.core import codec, vault
@@ -25,6 +27,11 @@ from meshnode.errors import LocalFaultError
 KEY_NAMESPACE = "epoch-key"
 CHECKPOINT_NAMESPACE = "checkpoint"
 PACKAGE_NAMESPACE = "epoch-at"
+STRETCH_NAMESPACE = "stretch"
+
+STRETCH_NAME_BYTES = 4
+"""Drawn at random by every start that merges something. Two starts behind one back-up, and with them a gap that nobody
+sees, draw the same name once in 4,000,000,000 restored back-ups."""
 
 CHECKPOINT_ENTRIES_MIN = 2_048
 """Merged entries between two checkpoints, or a sixteenth of all merged: what a restart replays at most. At 100,000
@@ -44,6 +51,9 @@ class Archive:
         self._checkpointed: dict[IncidentId, int] = {}
         """How many entries were merged at the last checkpoint."""
         self.journal = store.applied_last()
+        self._stretches = [(int.from_bytes(key, "big"), name) for key, name in store.scan(STRETCH_NAMESPACE)]
+        """(first journal number, name) of each stretch, ascending."""
+        self._stretch_begun = False
         self.staged = False
         """Something was staged since the node last looked."""
 
@@ -60,14 +70,34 @@ class Archive:
         """Adds merged entries to the journal, and a checkpoint when one is due."""
         if not merged:
             return
+        puts = () if self._stretch_begun else self._begin_stretch()
         rows = []
         for log, seq in merged:
             self.journal += 1
             rows.append(Applied(self.journal, replica.incident, log, seq))
-        self.stage(CommitBatch(applied=tuple(rows)))
+        self.stage(CommitBatch(applied=tuple(rows), puts=puts))
         since = replica.merged - self._checkpointed.get(replica.incident, 0)
         if since >= max(CHECKPOINT_ENTRIES_MIN, replica.merged // 16):
             self.checkpoint(replica)
+
+    def _begin_stretch(self) -> tuple[tuple[str, bytes, bytes | None], ...]:
+        """This start writes from here on. Stretches above are of rows that damage has taken."""
+        first, name = self.journal + 1, self._random_bytes(STRETCH_NAME_BYTES)
+        above = [begin for begin, _ in self._stretches if begin > first]
+        self._stretches = [*(row for row in self._stretches if row[0] < first), (first, name)]
+        self._stretch_begun = True
+        dropped = tuple((STRETCH_NAMESPACE, begin.to_bytes(8, "big"), None) for begin in above)
+        return (*dropped, (STRETCH_NAMESPACE, first.to_bytes(8, "big"), name))
+
+    def cursor(self, number: int) -> str:
+        """What a reader of the journal who has seen everything up to ``number`` comes back with: the number and the
+        name of the stretch that wrote it, or 0 for the beginning. A store that was put back to an older copy names
+        what it merges from then on otherwise, so equal cursors mean that the journal up to there is the same."""
+        if number == 0:
+            return "0"
+        at = bisect_right(self._stretches, number, key=lambda row: row[0])
+        name = self._stretches[at - 1][1] if at else bytes(STRETCH_NAME_BYTES)
+        return f"{number}-{name.hex()}"
 
     def checkpoint(self, replica: Replica) -> None:
         """Stages the merged state, sealed, so that a restart replays only what follows."""

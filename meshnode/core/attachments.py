@@ -49,6 +49,11 @@ def attach(attachments: Sequence[Attachment], random_bytes: Callable[[int], byte
     return operations
 
 
+def objects_of(attached: Sequence[Operation]) -> tuple[ObjectId, ...]:
+    """The objects that :func:`attach` made, one for each file."""
+    return tuple(operation.object for operation in attached if isinstance(operation, Create))
+
+
 def assemble(document: Document, obj: ObjectId, read_chunk: Callable[[Dot], Chunk]) -> bytes:
     """The bytes of a file from its pieces. Raises RefusedError ``attachment-incomplete`` when they do not add up.
 

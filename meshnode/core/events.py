@@ -215,6 +215,8 @@ class Written:
     dots: tuple[Dot, ...]
     objects: tuple[ObjectId, ...]
     """For each change the object it touched; all zero for the incident itself."""
+    attachments: tuple[ObjectId, ...] = ()
+    """The objects that the files became, in the order in which they were given."""
 
 
 @dataclass(frozen=True, slots=True)

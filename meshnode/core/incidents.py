@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshnode.core import acts, codec, epochs
+from meshnode.core import acts, attachments, codec, epochs
 from meshnode.core import entry as entries
 from meshnode.core.acts import Role
 from meshnode.core.archive import Archive, package_row, package_row_key
@@ -278,7 +278,7 @@ class Incidents:
         self._write_epoch(replica, recipients, [acts.create_act(nonce, members)], operator, now)
         dots = self._write(replica, [operation for operation, _ in planned] + list(attached), operator, now)
         touched = tuple(obj for _, obj in planned[1:])
-        return Written(incident, tuple(dots[1 : len(planned)]), touched)
+        return Written(incident, tuple(dots[1 : len(planned)]), touched, attachments.objects_of(attached))
 
     def change(
         self,
@@ -294,7 +294,8 @@ class Incidents:
         planned = self._plan(replica, changes)
         self._require_key(replica, operator, now)
         dots = self._write(replica, [operation for operation, _ in planned] + list(attached), operator, now)
-        return Written(incident, tuple(dots[: len(planned)]), tuple(obj for _, obj in planned))
+        touched = tuple(obj for _, obj in planned)
+        return Written(incident, tuple(dots[: len(planned)]), touched, attachments.objects_of(attached))
 
     def share(self, incident: IncidentId, nocs: Sequence[str], operator: str, now: Now) -> Written:
         """Adds the devices of these NOCs, with a new epoch whose key opens the whole record."""

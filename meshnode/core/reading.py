@@ -207,6 +207,10 @@ class Reading:
                 views.append(self._history(replica, (row.log, row.seq), row.number))
         return views, looked
 
+    def cursor(self, number: int) -> str:
+        """The text that names this place of the journal."""
+        return self._node.archive.cursor(number)
+
     def _history(self, replica: Replica, position: Position, journal: int) -> HistoryView:
         content = replica.read_content(*position)
         operations = [
@@ -216,6 +220,7 @@ class Reading:
         void, void_reason = replica.void(*position)
         return HistoryView(
             journal=journal,
+            cursor=self.cursor(journal) if journal else "",
             entry=f"{position[0].hex()}.{position[1]}",
             incident=replica.incident.hex(),
             author=self._author(replica, position[0], content),
@@ -327,6 +332,7 @@ class Reading:
             incidents=len(node.holdings.incidents()),
             entries=node.holdings.entries,
             journal=node.archive.journal,
+            cursor=self.cursor(node.archive.journal),
             store_bytes=store_bytes,
             degraded=[DegradedView(code, *rest) for code, rest in sorted(node.degraded.items())],
             refusals=dict(sorted(node.outbox.counts.items())),

@@ -128,6 +128,9 @@ class HistoryView:
     """One merged entry in the incident's history."""
 
     journal: int
+    cursor: str
+    """The id of its event: what a reader of the event stream that has seen it comes back with. ``journal`` and this are
+    0 and empty in pages of the history, which follow another order."""
     entry: str
     """``<log hex>.<seq>``."""
     incident: str
@@ -189,6 +192,8 @@ class NodeView:
     incidents: int
     entries: int
     journal: int
+    cursor: str
+    """Where a reader of the event stream begins that has read the incidents just after this."""
     store_bytes: int
     degraded: list[DegradedView]
     refusals: dict[str, int]

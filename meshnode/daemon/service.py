@@ -46,7 +46,9 @@ class Service:
         )
         counts = Counter(view.refusals) + self._links.refused()
         # Readers begin to stream at this number, so it must be one that a stream takes: durable.
-        return replace(view, journal=self._loop.durable_journal, refusals=dict(sorted(counts.items())))
+        journal = self._loop.durable_journal
+        cursor = self._loop.reading.cursor(journal)
+        return replace(view, journal=journal, cursor=cursor, refusals=dict(sorted(counts.items())))
 
     def peers_view(self) -> list[PeerView]:
         return self._loop.reading.peers()
@@ -86,6 +88,9 @@ class Service:
 
     def journal_last(self) -> int:
         return self._loop.durable_journal
+
+    def journal_cursor(self, number: int) -> str:
+        return self._loop.reading.cursor(number)
 
     def journal_page(self, after: int, limit: int, incident: IncidentId | None) -> JournalPage:
         views, looked = self._loop.reading.journal(after, self._loop.durable_journal, limit, incident)

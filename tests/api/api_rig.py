@@ -112,12 +112,14 @@ class Rig:
 
 
 @asynccontextmanager
-async def serving(folder: Path, limits: ApiLimits | None = None) -> AsyncIterator[Rig]:
-    """A server with one incident, titled "Alert"."""
+async def serving(
+    folder: Path, limits: ApiLimits | None = None, held: MemoryService | None = None
+) -> AsyncIterator[Rig]:
+    """A server with one incident, titled "Alert"; or with what ``held`` holds."""
     limits = limits or ApiLimits()
     change, read = str(folder / "api.sock"), str(folder / "read.sock")
     listeners = open_listeners(ApiSettings(SocketSettings(change), SocketSettings(read), limits))
-    service = MemoryService()
+    service = held or MemoryService()
     refusals: Counter[str] = Counter()
 
     def count(code: str) -> None:
@@ -128,7 +130,8 @@ async def serving(folder: Path, limits: ApiLimits | None = None) -> AsyncIterato
         await nursery.start(lambda task_status: server.serve(listeners, task_status=task_status))
         rig = Rig(service, server, change, read, nursery, refusals)
         try:
-            await _open_first(rig)
+            if held is None:
+                await _open_first(rig)
             yield rig
         finally:
             nursery.cancel_scope.cancel()

@@ -58,6 +58,8 @@ class MemoryService:
     def __init__(self) -> None:
         self.incidents: dict[IncidentId, _Incident] = {}
         self.journal: list[HistoryView] = []
+        self.stretch = "5eed0001"
+        """Names the ids of what is merged from now on; a restored back-up gets another."""
         self.disk_is_full = False
         self.defect: Exception | None = None
         self.gate: trio.Event | None = None
@@ -80,6 +82,7 @@ class MemoryService:
             incidents=len(self.incidents),
             entries=len(self.journal),
             journal=len(self.journal),
+            cursor=self.journal_cursor(len(self.journal)),
             store_bytes=4096,
             degraded=[],
             refusals={},
@@ -184,6 +187,9 @@ class MemoryService:
     def journal_last(self) -> int:
         return len(self.journal)
 
+    def journal_cursor(self, number: int) -> str:
+        return self.journal[number - 1].cursor if number else "0"
+
     def journal_page(self, after: int, limit: int, incident: IncidentId | None) -> JournalPage:
         looked_at = self.journal[after : after + limit]
         wanted = [item for item in looked_at if incident is None or item.incident == incident.hex()]
@@ -241,16 +247,18 @@ class MemoryService:
                     replaces,
                 )
             )
+        files = []
         for index, attachment in enumerate(attachments):
-            name = hashlib.blake2b(f"{number}.{index}".encode(), digest_size=16).hexdigest()
-            view = AttachmentView(name, attachment.name, attachment.media_type, len(attachment.data), author)
+            files.append(ObjectId(hashlib.blake2b(f"{number}.{index}".encode(), digest_size=16).digest()))
+            view = AttachmentView(files[-1].hex(), attachment.name, attachment.media_type, len(attachment.data), author)
             found.attachments.append((view, attachment))
-        entry = HistoryView(number, f"{LOG.hex()}.{number}", incident.hex(), author, operations, "", "")
+        cursor, name = f"{number}-{self.stretch}", f"{LOG.hex()}.{number}"
+        entry = HistoryView(number, cursor, name, incident.hex(), author, operations, "", "")
         found.history.append(entry)
         self.journal.append(entry)
         self._grew.set()
         self._grew = trio.Event()
-        return Written(incident, tuple(dots), tuple(objects))
+        return Written(incident, tuple(dots), tuple(objects), tuple(files))
 
     async def share(self, incident: IncidentId, operator: str, nocs: Sequence[str]) -> Written:
         self._check_nocs(nocs)

@@ -80,6 +80,7 @@ async def test_an_incident_is_opened_with_fields_changes_files_and_members(tmp_p
         assert record["id"] == written["ids"][2]
         (file,) = (await client.ask("GET", f"{path}/attachments")).json
         assert (file["name"], file["size_bytes"]) == ("a é.xml", 4)
+        assert written["attachments"] == [file["id"]]
         response = await client.ask("GET", f"{path}/attachments/{file['id']}")
         assert response.body == b"<a/>"
         assert response.headers["content-type"] == "text/xml"

@@ -285,7 +285,7 @@ async def test_stopping_ends_idle_clients_and_streams_and_finishes_the_change_in
         idle, writer, stream = await rig.connect(), await rig.connect(), await rig.connect()
         assert (await idle.ask("GET", "/v1/node")).status == 200
         await stream.send(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
-        await stream.read_until(b"id: 1\n\n")
+        await stream.read_until(b"id: 1-5eed0001\n\n")
         rig.service.gate = trio.Event()
         await writer.send(post("in hand"))
         while not rig.service.changes_waiting:

@@ -62,12 +62,17 @@ def test_an_incident_is_opened_from_a_cap_alert_and_keeps_the_file_as_it_came(
     incident = said.json["incident"]
     assert fields(meshnode, incident)["title"] == ["Ours"]
     kept = meshnode("incident", "attachments", incident, "--json").json
+    assert [item["id"] for item in kept] == said.json["attachments"]
     assert [item["size_bytes"] for item in kept] == [alert.stat().st_size]
     out = tmp_path / "out.cap"
     done(meshnode("incident", "attachment", incident[:30], kept[0]["id"][:6], "--out", out))
     assert out.read_bytes() == alert.read_bytes()
     again = meshnode("incident", "attachment", incident, kept[0]["id"], "--out", out, "--json")
     assert (again.code, again.error["code"]) == (4, "file-not-written")
+    opened, attached = done(meshnode("incident", "open", "--cap", alert)).out.splitlines()
+    (second,) = meshnode("incident", "attachments", opened.split()[1], "--json").json
+    assert attached.split()[1].startswith(f"attachments/{second['id'][:6]}")
+    assert attached.endswith(f" {alert.name}")
 
 
 @pytest.mark.parametrize("alert", sorted(CAP_FILES.glob("*.cap")), ids=lambda path: path.stem)
@@ -280,6 +285,8 @@ def test_a_file_is_attached_and_saved_again(incident: str, meshnode: Meshnode, t
     done(meshnode("incident", "attachment", incident, place, "--out", tmp_path / "again"))
     assert (tmp_path / "again").read_bytes() == b"Ground floor"
     assert "text/plain" in meshnode("incident", "attachments", incident).out
+    again = meshnode("incident", "attach", incident, plan, "--json").json["attachments"]
+    assert [item["id"] for item in meshnode("incident", "attachments", incident, "--json").json][1:] == again
     assert meshnode("incident", "attach", incident, tmp_path / "none").code == 4
     plan.write_bytes(bytes(1024 * 1024 + 1))
     said = meshnode("incident", "attach", incident, plan, "--json")
@@ -321,41 +328,53 @@ def test_the_history_says_of_a_void_entry_that_it_did_nothing_and_why(
     assert (told["void"], told["void_reason"]) == ("names-unseen", "it had not seen them")
 
 
-def test_watch_tells_what_happened_from_a_number_on(incident: str, meshnode: Meshnode) -> None:
+def test_watch_tells_what_happened_behind_a_line(incident: str, meshnode: Meshnode) -> None:
     meshnode("incident", "set", incident, "title", "a\x1b[2Jb", "--operator", "duty.officer")
-    said = done(meshnode("incident", "watch", incident, "--after", "1", "--count", "1"))
+    first, *_, last = done(meshnode("incident", "watch", incident, "--after", "0", "--count", "2")).out.splitlines()
+    said = done(meshnode("incident", "watch", incident, "--after", first.split()[0], "--count", "1"))
+    assert said.out.splitlines() == [last]
     assert "duty.officer" in said.out
     assert "a\\x1b[2Jb" in said.out
     lines = meshnode("incident", "watch", "--after", "0", "--count", "2", "--json").out.splitlines()
     assert len(lines) == 2
 
 
-def test_watch_notes_a_lost_daemon_and_goes_on_at_the_end_of_an_older_journal(
+def test_watch_notes_a_lost_daemon_and_goes_on_at_the_end_of_another_journal(
     incident: str, meshnode: Meshnode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int | None] = []
+    asked: list[str | None] = []
 
     def events(
-        client: Client, *, incident: str, after: int | None, on_link: Callable[[bool], None]
+        client: Client, *, incident: str, after: str | None, on_link: Callable[[bool], None]
     ) -> Iterator[object]:
         asked.append(after)
         if len(asked) == 1:
             on_link(False)
             on_link(True)
             on_link(False)
-            raise ApiError("bad-cursor", "the journal ends at 1, before 7", "read anew", status=400)
+            raise ApiError("bad-cursor", "the journal has another past there", "read anew", status=400)
         yield client.history(incident).items[0]
 
     monkeypatch.setattr(Client, "events", events)
-    said = done(meshnode("incident", "watch", incident, "--after", "7", "--count", "1"))
-    assert asked == [7, None]
+    said = done(meshnode("incident", "watch", incident, "--after", "7-5eed0001", "--count", "1"))
+    assert asked == ["7-5eed0001", None]
     assert [line.split()[1] for line in said.err.splitlines()] == ["the", "following", "the", "the", "following"]
-    assert "an older journal (a restored back-up): read the incidents anew" in said.err
+    assert "another journal (a restored back-up): read the incidents anew" in said.err
 
 
-def test_watch_from_a_number_that_the_journal_does_not_have_is_refused(incident: str, meshnode: Meshnode) -> None:
-    said = meshnode("incident", "watch", incident, "--after", "7", "--json")
+@pytest.mark.parametrize("after", ["7-5eed0001", "1-5eed0002"], ids=["beyond the end", "of another past"])
+def test_watch_from_where_the_journal_never_was_is_refused_with_what_to_do(
+    incident: str, meshnode: Meshnode, after: str
+) -> None:
+    said = meshnode("incident", "watch", incident, "--after", after, "--json")
     assert (said.code, said.error["code"]) == (1, "bad-cursor")
+    assert "your incidents anew" in said.error["action"]
+
+
+def test_watch_from_a_bare_number_says_what_it_takes(incident: str, meshnode: Meshnode) -> None:
+    said = meshnode("incident", "watch", incident, "--after", "1")
+    assert said.code == 2
+    assert "what a line of this command began with" in said.err
 
 
 def test_sharing_names_the_new_members_and_an_unknown_noc_is_refused(incident: str, meshnode: Meshnode) -> None:

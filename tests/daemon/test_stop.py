@@ -53,7 +53,7 @@ def test_an_event_stream_reads_on_over_restarts_without_a_gap(make_mesh: MakeMes
 
     def read() -> None:
         with contextlib.suppress(ApiError):
-            for entry in Client(str(be.socket)).events(incident=incident, after=0, pause_s=0.05):
+            for entry in Client(str(be.socket)).events(incident=incident, after="0", pause_s=0.05):
                 seen.append(entry.journal)
                 if done.is_set():
                     return
