@@ -147,7 +147,8 @@ class Machine:
         done = 0
         for _ in range(count):
             for row in rng.sample(rows := self._sealed_rows(), len(rows)):
-                if _flip_in(self.node.data / STORE_FILE, row, rng):
+                # A newer copy of the page in the write-ahead log hides the change: then another row.
+                if _flip_in(self.node.data / STORE_FILE, row, rng) and row not in self._sealed_rows():
                     done += 1
                     break
         return done
