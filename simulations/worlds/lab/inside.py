@@ -364,7 +364,8 @@ def main() -> None:
     except (ApiError, LabFaultError, MeshError, OSError, subprocess.SubprocessError) as error:
         answer = str(error)
     if job["keep"]:
-        shutil.copytree(directory, job["keep"], dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock", "*.key", "authority"))
+        ignored = shutil.ignore_patterns("*.sock", "*.key", "authority")
+        shutil.copytree(directory, job["keep"], dirs_exist_ok=True, ignore=ignored)
     sys.stdout.buffer.write(pickle.dumps(answer))
     sys.stdout.buffer.flush()
     # No waiting for threads that follow daemons which are gone.
