@@ -13,7 +13,7 @@ import trio
 from meshnode.api.records import WrittenView
 from meshnode.core.ids import IncidentId, LogId
 from meshnode.core.operations import Delete, operation_untrusted
-from meshnode.core.views import IncidentView, NodeView, PeerView
+from meshnode.core.views import HistoryView, IncidentView, NodeView, PeerView
 from simulations.scenario.plan import Open, ShareWith, Write
 from simulations.worlds import work
 from simulations.worlds.clockwork import Trace
@@ -127,13 +127,21 @@ class Clients:
         body = plain(asked.change)
         if asked.kind == "set":
             body["replaces"] = list(asked.seen)  # what this client was shown, not what has come since
-        asked_s = trio.current_time()
+        asked_s, life = trio.current_time(), host.life
         try:
             answer = await client.ask("POST", f"/v1/incidents/{incident}/changes", {"changes": [body]})
         except NoAnswer:
             self._outcome.unanswered.append((action.number, host.name, asked.touch))
+            await self._check_stop(action.number, host, life, asked_s)
             raise
         self._acknowledge(action.number, asked_s, host, asked, answer.decode(WrittenView))
+
+    async def _check_stop(self, number: int, host: Host, life: int, asked_s: float) -> None:
+        """Nobody answered. A stop in order that came after the request and ended in time may not leave it so."""
+        await host.over.wait()
+        stopped_s = host.stopped.get(life)
+        if stopped_s is not None and asked_s < stopped_s:
+            self._sight("I6", host, f"a stop in order at {stopped_s:.3f} s left request {number} without an answer")
 
     def _acknowledge(self, number: int, asked_s: float, host: Host, asked: work.Asked, written: WrittenView) -> None:
         now_s, dot = trio.current_time(), work.parse_dot(written.ids[0])
@@ -162,7 +170,7 @@ class Clients:
             try:
                 async with connected(host.socket) as client:
                     async for cursor, entry in client.events(follower.cursor):
-                        self._take(host, follower, cursor, None if entry is None else entry.entry)
+                        self._take(host, follower, cursor, entry)
             except NoAnswer:
                 self._note(host, "stream ended", follower.cursor)
             except RefusalError as refusal:
@@ -181,15 +189,19 @@ class Clients:
         follower.cursor, follower.number = "0", 0
         follower.entries.clear()
 
-    def _take(self, host: Host, follower: Follower, cursor: str, entry: str | None) -> None:
+    def _take(self, host: Host, follower: Follower, cursor: str, view: HistoryView | None) -> None:
         number, before = int(cursor.partition("-")[0]), follower.number
         follower.cursor, follower.number = cursor, number
-        if entry is None:
+        if view is None:
             if number != before:
                 follower.gaps += 1
                 self._sight("I3", host, f"the event stream went from {before} to {number} without a word")
             return
+        entry = view.entry
         self._note(host, "event", number, entry)
+        log, _, seq = entry.partition(".")
+        if not host.disk.has(IncidentId(bytes.fromhex(view.incident)), LogId(bytes.fromhex(log)), int(seq)):
+            self._sight("I1", host, f"event {number} told of an entry that is not durable")
         if number != before + 1 or entry in follower.entries:
             follower.gaps += 1
             self._sight("I3", host, f"after event {before} came {number}, entry {entry[:12]}")
@@ -216,7 +228,9 @@ class Clients:
                 continue
             if scope.cancelled_caught and host.life == life and host.answers:
                 self._sight("I6", host, f"a read was not answered within {READ_WITHIN_S:g} s")
-            self._outcome.sometimes["read while the disk was writing"] += busy
+            if busy:
+                self._outcome.sometimes["read while the disk was writing"] += 1
+            host.measure()
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from meshnode.core.node import Node, NodeSettings
 from meshnode.core.peers import ConfiguredPeer, DialSettings
 from meshnode.core.reading import Reading
 from meshnode.daemon.links import CountingTransport, Links
-from meshnode.daemon.loop import Loop
+from meshnode.daemon.loop import EVENTS_PER_STEP_MAX, GROUPS_MAX, INBOX_MAX, Loop
 from meshnode.daemon.service import Service
 from meshnode.daemon.serving import Rooms, serve
 from meshnode.errors import LocalFaultError
@@ -108,6 +108,9 @@ class Host:
         self._paused_now: Now | None = None
         self._scope: trio.CancelScope | None = None
         self._stop = trio.Event()
+        self._stop_s = 0.0
+        self.stopped: dict[int, float] = {}
+        """Lives that ended in order and in time -> when they were told to."""
         self.over = trio.Event()
         self.over.set()
         self.loop: Loop | None = None
@@ -132,6 +135,15 @@ class Host:
         return self.serving and not self.paused
 
     def measure(self) -> None:
+        """Notes the most that anything ever was; the queues of the loop have limits of their own."""
+        if self.loop is not None:
+            for what, size, size_max in (
+                ("inbox", len(self.loop._inbox), INBOX_MAX + EVENTS_PER_STEP_MAX),
+                ("steps waiting for the disk", len(self.loop._groups), GROUPS_MAX),
+            ):
+                self.peaks[what] = max(self.peaks[what], size)
+                if size > size_max:
+                    self._sight("I7", self.name, f"{what}: {size}, more than {size_max}")
         if self.node is not None:
             for name, size in sizes_of(self.node).items():
                 self.peaks[name] = max(self.peaks[name], size)
@@ -161,13 +173,17 @@ class Host:
         self._note("started", self.disk.applied_last())
         in_time = True
         try:
-            with trio.CancelScope() as self._scope:
+            with trio.CancelScope() as scope:
+                self._scope = scope
                 in_time = await serve(self._build(), self._on_serving, self._stop.wait, self._on_stopping)
         except (LocalFaultError, ExceptionGroup) as error:
             self._sight("I8", self.name, f"the daemon ended: {_leaf(error)!r}")
             self.for_good = True
         if not in_time:
             self.sometimes["a stop that was cut short"] += 1
+        elif self._stop.is_set() and not scope.cancel_called and not self.for_good:
+            self.stopped[self.life] = self._stop_s
+            self.sometimes["a stop in order"] += 1
         self._network.transports.pop(address_of(self.name), None)
         self.disk.abandon()
         self.loop = self.service = None
@@ -221,6 +237,7 @@ class Host:
 
     async def stop(self) -> None:
         """In order, as by SIGTERM."""
+        self._stop_s = trio.current_time()
         self._stop.set()
         await self.over.wait()
 

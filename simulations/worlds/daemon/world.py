@@ -31,12 +31,13 @@ from simulations.worlds.ends import is_one, look
 from simulations.worlds.host import Host as ProtocolHost
 
 POLL_S = 1.0
-CATCH_UP_S = 20.0
-"""What followers get after the end to read their streams out."""
+CATCH_UP_S = 5.0
+"""What followers get after the end to read their streams out: less than a heartbeat, which would wake them anyway."""
 CRASH_WAIT_S = 1.0
 """At most so much later than planned comes a crash that waits for the disk to be at work."""
 TASK_ROUNDS_MAX = 20
-START_WITHIN_S = 60.0
+SETTLED_WITHIN_S = 60.0
+"""A start or a stop on the slowest disk takes less."""
 
 
 @dataclass(slots=True)
@@ -121,8 +122,7 @@ class Run:
                 host.resume()
         for host in self.hosts.values():
             if host.name in self.plan.core and not host.for_good:
-                if not host.serving:
-                    await host.over.wait()  # it may be about to stop
+                await self._settled(host)
                 await self._start(host)
 
     async def _await_convergence(self) -> None:
@@ -172,9 +172,13 @@ class Run:
         if host.over.is_set() and not host.for_good:
             host.over = trio.Event()
             self._lives.start_soon(host.run)
-            with trio.move_on_after(START_WITHIN_S):
-                while not host.serving and not host.over.is_set():
-                    await host.changed.wait()
+            await self._settled(host)
+
+    async def _settled(self, host: Host) -> None:
+        """It serves, or it is over: neither about to start nor about to stop."""
+        with trio.move_on_after(SETTLED_WITHIN_S):
+            while not host.serving and not host.over.is_set():
+                await host.changed.wait()
 
     # --- faults ---------------------------------------------------------------------------------------------------
 
