@@ -7,7 +7,7 @@ from core_support import refused
 from world import Attachment, Host, World, full_mesh
 
 from meshnode.core import reading as reading_room
-from meshnode.core.events import Change, ChangeKind, RoundTrip
+from meshnode.core.events import Change, ChangeIncident, ChangeKind, OpenIncident, RoundTrip
 from meshnode.core.ids import ROOT_OBJECT, IncidentId, ObjectId
 from meshnode.core.operations import Add, Chunk, Create, Delete, Remove, Set, Unknown, encode_operation
 from meshnode.core.views import HistoryView, Page, RecordView
@@ -141,6 +141,8 @@ def test_the_journal_shows_durable_entries_of_all_incidents_or_of_one() -> None:
     reading, last = desk.be.reading, desk.be.journal
     views, looked = reading.journal(0, last, 1000, None)
     assert [view.journal for view in views] == list(range(1, last + 1))
+    assert [view.cursor for view in views] == [reading.cursor(number) for number in range(1, last + 1)]
+    assert {view.cursor for view in reading.history_page(second, "", 10, None).items} == {""}
     assert looked == last
     of_second, looked = reading.journal(0, last, 1000, second)
     assert {view.incident for view in of_second} == {second.hex()}
@@ -206,13 +208,19 @@ def test_files_are_listed_read_and_gone_once_deleted() -> None:
         ("b.txt", 0, "text/plain"),
     }
     first, empty = (ObjectId(bytes.fromhex(shown[name].id)) for name in ("a.txt", "b.txt"))
+    more = tuple(Attachment(name, "text/plain", b"c") for name in ("c.txt", "d.txt"))
+    written = world.ask(be, ChangeIncident(901, incident, "duty officer", (), more))
+    assert [be.reading.attachment(incident, made).name for made in written.attachments] == ["c.txt", "d.txt"]
+    opened = world.ask(be, OpenIncident(902, "duty officer", "other", (), more))
+    assert [be.reading.attachment(opened.incident, made).name for made in opened.attachments] == ["c.txt", "d.txt"]
+    assert world.log(be, incident, "no file").attachments == ()
     assert be.reading.attachment(second, first) == Attachment("a.txt", "text/plain", b"a")
     assert be.reading.attachment(second, empty).data == b""
     world.change(be, second, Change(ChangeKind.DELETE, collection="attachments", object=first))
     assert [view.name for view in be.reading.attachments(second)] == ["b.txt"]
     with refused("unknown-object", error=RefusedError):
         be.reading.attachment(second, first)
-    assert be.reading.attachments(incident) == []
+    assert be.reading.attachments(desk.world.open(be)) == []
     pieces = [item.operations for item in be.reading.history_page(second, "", 100, None).items]
     kinds = [operation.kind for operations in pieces for operation in operations]
     assert (kinds.count("chunk"), kinds[-1]) == (1, "delete")

@@ -135,6 +135,59 @@ async def test_reads_answer_at_once_while_every_sync_takes_five_seconds(
         assert "link-down" not in be.reported  # five seconds on the disk are no silence on the line
 
 
+async def test_whoever_reads_after_an_event_finds_at_least_what_it_said(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Reads show the node of this moment, events what is durable: never less, sometimes more."""
+    network, commits = make_network(), FaultyCommits()
+    be, nl = Daemon(network, "BE", ("NL",), fail_commit=commits), Daemon(network, "NL")
+    async with running(be, nl):
+        await until(lambda: be.knows("NL") and nl.knows("BE"))
+        incident = await be.open(share=("NL",))
+        await until(lambda: bool(nl.service.incidents_view()))
+        be.disk.seconds = 0.3
+        told: set[str] = set()
+        ahead: set[str] = set()
+
+        async def follow() -> None:
+            cursor = 0
+            while True:
+                await be.service.wait_journal(cursor)
+                page = be.service.journal_page(cursor, 3, None)
+                cursor = page.next
+                told.update(
+                    operation.value["text"]
+                    for entry in page.entries
+                    for operation in entry.operations
+                    if operation.kind == "log"
+                )
+                shown = set(be.texts(incident))
+                assert told <= shown
+                assert be.service.node_view().journal >= cursor
+                ahead.update(shown - told)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow)
+            for number in range(30):
+                nursery.start_soon(be.log, incident, f"BE {number}")
+                nursery.start_soon(nl.log, incident, f"NL {number}")
+                await trio.sleep(0.1)
+            await until(lambda: len(told) == 60)
+            assert ahead  # it was not the same by chance
+
+            commits.fault = FULL
+            nursery.start_soon(outcome_of, be.log, incident, "never durable")
+            await until(lambda: "never durable" in be.texts(incident))
+            await until(lambda: be.degraded == ["store-full"])
+            assert set(be.texts(incident)) == told  # shown for a moment; neither told nor acknowledged
+            commits.fault = None
+            await trio.sleep(2 * PROBE_INTERVAL_S)
+            await be.log(incident, "room again")
+            await until(lambda: "room again" in told)
+            assert "never durable" not in told
+            nursery.cancel_scope.cancel()
+
+
 # --- a disk that refuses ---------------------------------------------------------------------------------------------
 
 
