@@ -110,12 +110,17 @@ def test_a_back_up_is_made_and_brought_back_as_the_manual_says(desk: Desk) -> No
     desk.type(save)
     with desk.running(RUN):
         desk.type(f"{open_one} after")
+        seen = re.search(r"^journal +(\S+)", desk.type("meshnode status --config be-1.toml"), re.M)
+        assert seen is not None
     desk.type(bring_back)
     with desk.running(RUN):
         shown = desk.type(titles)
         assert "before" in shown
         assert "after" not in shown
-        desk.type(f"{open_one} again")
+        for title in ("again", "and again"):  # the journal is longer than it was
+            desk.type(f"{open_one} '{title}'")
+        refused = desk.type(f"! meshnode incident watch --config be-1.toml --after {seen[1]} --count 1 2>&1")
+        assert f"the journal has another past there, so {seen[1]} is not of it" in refused
         assert "DEGRADED" not in desk.type("meshnode status --config be-1.toml")
     with desk.running(RUN):
         assert "again" in desk.type(titles)
