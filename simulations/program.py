@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from simulations import explain, runs
+from simulations.defects import DEFECTS, hunt
 from simulations.runs import Result
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan, to_plain
@@ -40,12 +41,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ScenarioError as error:
         _complain(f"{error.args[0].partition('; ')[0]}", error.action)
         return SENSELESS
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError, ValueError) as error:
         _complain(str(error), "")
         return SENSELESS
     except WorldUnavailableError as error:
         _complain(str(error), "")
         return UNAVAILABLE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is said at exit either
+        return HELD
     except KeyboardInterrupt:
         _complain("stopped", "")
         return VIOLATED
@@ -75,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     smaller = command("shrink", _shrink, "make a saved failure smaller while it still fails")
     smaller.add_argument("file", type=Path)
     smaller.add_argument("--tries", type=int, default=300, help="plans to try at most")
+    planted = command("defects", _defects, "plant errors in the core, and print how soon the checks find each")
+    planted.add_argument("names", nargs="*", help="which (default: all)")
+    planted.add_argument("--seeds", type=int, default=200, help="seeds to try at most")
     command("list", _list, "name the scenarios that are shipped")
     told = command("explain", _explain, "tell what a scenario does, and what a seed makes of it")
     told.add_argument("scenario")
@@ -225,6 +232,19 @@ def _list(_options: argparse.Namespace) -> int:
         scenario = runs.load_scenario(str(path))
         print(f"{scenario.name:28} {scenario.title}")
     return HELD
+
+
+def _defects(options: argparse.Namespace) -> int:
+    missed = 0
+    print(f"{'defect':34} {'seeds':>5}  {'found by':12} first words")
+    for name in options.names or list(DEFECTS):
+        if name not in DEFECTS:
+            raise ValueError(f"there is no defect {name!r}; known: {', '.join(DEFECTS)}")
+        found = hunt(name, options.seeds)
+        missed += not found.invariants
+        by = ", ".join(found.invariants) or "NOT FOUND"
+        print(f"{name:34} {found.seeds:5}  {by:12} {found.what[:90]}", flush=True)
+    return VIOLATED if missed else HELD
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -130,7 +130,7 @@ class Workload:
     start_s: float = key(15.0, _TIME, "no write before")
     stop_s: float = key(0.0, _TIME, "no write after; 0 is the end of the faults")
     kinds: tuple[tuple[str, float], ...] = key(
-        (("set", 4.0), ("log", 3.0), ("add", 1.0), ("remove", 0.5), ("create", 1.0), ("delete", 0.3)),
+        (("set", 4.0), ("log", 3.0), ("add", 1.0), ("remove", 0.5), ("create", 1.0), ("delete", 0.6)),
         values.WEIGHTS,
         "how often which kind of change is made",
     )

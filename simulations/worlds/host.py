@@ -47,6 +47,10 @@ NodeMaker = Callable[..., Node]
 OnReply = Callable[["Host", int, Written | MeshnodeError], None]
 
 
+class SpokeTooSoonError(Exception):
+    """What a node said would not have rested on the disk."""
+
+
 @dataclass(slots=True)
 class Orders:
     """What a host asks of the world around it."""
@@ -207,7 +211,7 @@ class Host:
             return
         if not step.commit and self.flight is None and not self.groups:
             if not self.disk.is_clean():
-                self.orders.failed(self, AssertionError("a step staged something and did not ask for a commit"))
+                self.orders.failed(self, SpokeTooSoonError("a step staged something and did not ask for a commit"))
                 return
             self._perform(step.effects)
         elif step.commit or step.effects:
@@ -332,8 +336,8 @@ class Host:
                 self.trace.note(self.clock.now_s, self.name, "journal", effect.number)
 
     def _close(self, effect: CloseLink) -> None:
-        end = self.ends.pop(effect.link, None)
-        self.ups.pop(effect.link, None)
+        """The node is told that it is over, as by every transport: until then it counts the link as one it has."""
+        end = self.ends.get(effect.link)
         if end is not None:
             self.orders.close(end, effect.code)
 

@@ -39,11 +39,12 @@ from simulations.worlds.clockwork import Clockwork, Trace
 from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Sighting, Touch
 from simulations.worlds.disk import Disk
 from simulations.worlds.ends import is_one, look
-from simulations.worlds.host import Host, NodeMaker, Orders
+from simulations.worlds.host import Host, NodeMaker, Orders, SpokeTooSoonError
 from simulations.worlds.network import CONNECT_TIMEOUT_S, End, Network
 
 POLL_S = 1.0
-MEASURE_S = 30.0
+MEASURES = 50
+"""Looks at sizes in one run, evenly spread."""
 VALID_YEARS = 15
 """Of certificates: no clock skew of a scenario leaves this."""
 CLONE = "~"
@@ -145,7 +146,7 @@ class Run:
             clock.at(action.at_s, doers[type(action)], action)
             if isinstance(action, NodeFault) and action.verb == "restore-old-backup":
                 clock.at(action.backup_at_s, self._back_up, action)
-        clock.after(MEASURE_S, self._measure)
+        clock.after(plan.duration_s / MEASURES, self._measure)
         clock.run_until(plan.duration_s)
         self._end_faults()
         self._await_convergence()
@@ -182,7 +183,7 @@ class Run:
     def _measure(self) -> None:
         for host in self.hosts.values():
             host.measure()
-        self.clock.after(MEASURE_S, self._measure)
+        self.clock.after(plan.duration_s / MEASURES, self._measure)
 
     def _finish(self) -> None:
         outcome = self.outcome
@@ -470,7 +471,8 @@ class Run:
         where = traceback.extract_tb(error.__traceback__)[-1:]
         place = f" in {where[0].name} ({where[0].filename.rpartition('/')[2]}:{where[0].lineno})" if where else ""
         what = f"{type(error).__name__}: {error}{place}"
-        self.outcome.sightings.append(Sighting("I8", self.clock.now_s, host.name, what))
+        invariant = "I1" if isinstance(error, SpokeTooSoonError) else "I8"
+        self.outcome.sightings.append(Sighting(invariant, self.clock.now_s, host.name, what))
         self._kill(host)
         host.for_good = True
 

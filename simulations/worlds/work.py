@@ -20,6 +20,8 @@ MARK_BYTES = MARK.encode()
 OPERATOR = f"officer {MARK}"
 KIND = "man-hunt"
 
+CROWDED = 3
+"""Objects that clients work on at one time: conflicts are made where many meet."""
 ROOT_REGISTERS = ("title", "summary", "agent")
 ROOT_SET = "case_numbers"
 COLLECTION = "persons"
@@ -51,7 +53,7 @@ def ask(write: Write, seed: int, incident: str, view: IncidentView) -> Asked:
     """The change that this write is, for a client that is shown ``view`` of the incident with this id."""
     rng = Random(f"{seed} {write.number}")
     text = canary(seed, write.number, write.text_bytes)
-    objects = [found for found in view.collections.get(COLLECTION, []) if not found.deleted]
+    objects = [found for found in view.collections.get(COLLECTION, []) if not found.deleted][:CROWDED]
     chosen = rng.choice(objects) if objects and rng.random() < 0.6 else None
     fields: Mapping[str, FieldView] = view.fields if chosen is None else chosen.fields
     collection, obj = ("incident", ROOT_HEX) if chosen is None else (COLLECTION, chosen.id)
