@@ -183,7 +183,7 @@ class Run:
     def _measure(self) -> None:
         for host in self.hosts.values():
             host.measure()
-        self.clock.after(plan.duration_s / MEASURES, self._measure)
+        self.clock.after(self.plan.duration_s / MEASURES, self._measure)
 
     def _finish(self) -> None:
         outcome = self.outcome
