@@ -25,6 +25,8 @@ READ_INTERVAL_S = 5.0
 READ_WITHIN_S = 1.0
 """Virtual time that a read may take: none of it is computing, so whoever takes longer waited for the disk or a peer."""
 RECONNECT_S = 1.0
+EVENT_WITHIN_S = 1.0
+"""From the answer to a client until another client of the same node is told of the entry: both wait for one commit."""
 NOT_A_READER = frozenset(("unknown-incident", "not-a-member"))
 
 
@@ -35,6 +37,8 @@ class Follower:
     cursor: str = "0"
     """As the node gave it: a journal number, and more that is the node's to understand."""
     number: int = 0
+    since_s: float = 0.0
+    """When its stream began."""
     entries: set[str] = field(default_factory=set)
     gaps: int = 0
 
@@ -169,6 +173,7 @@ class Clients:
                 await host.changed.wait()
             try:
                 async with connected(host.socket) as client:
+                    follower.since_s = trio.current_time()
                     async for cursor, entry in client.events(follower.cursor):
                         self._take(host, follower, cursor, entry)
             except NoAnswer:
@@ -207,8 +212,13 @@ class Clients:
             self._sight("I3", host, f"after event {before} came {number}, entry {entry[:12]}")
         follower.entries.add(entry)
         row = self._by_entry.get(entry)
-        if row is not None and row.node != host.name:
-            self._outcome.spread_s.append((row.number, max(0.0, trio.current_time() - row.at_s)))
+        if row is None:
+            return
+        late_s = trio.current_time() - row.at_s
+        if row.node != host.name:
+            self._outcome.spread_s.append((row.number, max(0.0, late_s)))
+        elif late_s > EVENT_WITHIN_S and row.at_s > max(follower.since_s, host.resumed_s):
+            self._sight("I6", host, f"event {number} came {late_s:.1f} s after the answer to its writer")
 
     # --- readers --------------------------------------------------------------------------------------------------
 

@@ -42,18 +42,13 @@ class _AnswersWhatFailed(Loop):
     def _fail(self, groups: deque[tuple[Effect, ...]], fault: LocalFaultError) -> None:
         for effects in (*groups, *self._groups):
             self._perform(tuple(effect for effect in effects if isinstance(effect, Reply)))
-        super()._fail(groups, fault)
+        self._groups.clear()
+        super()._fail(deque(), fault)
 
 
 class _NeverRecovers(Loop):
     async def _wait_for_disk(self) -> None:
         await self._perform_uncommitted()
-
-
-class _ForgetsLinksWhenBuiltAnew(Loop):
-    def _rebuild(self, read_only: LocalFaultError | None) -> None:
-        super()._rebuild(read_only)
-        self._inbox.clear()
 
 
 class _TakesWithoutEnd(Loop):
@@ -136,14 +131,9 @@ DEFECTS: dict[str, Defect] = {
     ),
     "answer-after-failure": Defect("a commit that failed is answered as done", Parts(loop=_AnswersWhatFailed), ("I1",)),
     "never-recovers": Defect("reads only, for ever, once the disk was full", Parts(loop=_NeverRecovers), ("I6", "I9")),
-    "forgets-when-built-anew": Defect(
-        "a node that is built anew is not told of its links and requests",
-        Parts(loop=_ForgetsLinksWhenBuiltAnew),
-        ("I6", "I9"),
-    ),
     "no-back-pressure": Defect("takes in without end while the disk is slow", Parts(loop=_TakesWithoutEnd), ("I7",)),
     "stop-drops-requests": Defect("a stop in order drops what was asked", Parts(loop=_StopsAtOnce), ("I6",)),
-    "lost-wake-up": Defect("readers sleep on when the journal grows", Parts(loop=_LosesWakeUps), ("I3",)),
+    "lost-wake-up": Defect("readers sleep on when the journal grows", Parts(loop=_LosesWakeUps), ("I3", "I6")),
     "stream-skips": Defect("of events that come together only the first is told", Parts(service=_SkipsEvents), ("I3",)),
     "stream-repeats": Defect(
         "of events that come together the last is told twice", Parts(service=_RepeatsEvents), ("I3",)

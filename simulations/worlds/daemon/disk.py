@@ -27,6 +27,8 @@ class DiskQueue:
         self.stage = "idle"
         """``idle``, ``writing`` (nothing has reached the disk) or ``written`` (it has, and nobody was told yet)."""
         self.jobs = 0
+        self.job_s = 0.0
+        """What the job under way takes."""
 
     def hold(self) -> None:
         self._released = trio.Event()
@@ -40,7 +42,7 @@ class DiskQueue:
             self._scope.cancel()
 
     async def run(self, job: Callable[[], None]) -> None:
-        seconds = self._rng.uniform(*self._seconds)
+        seconds = self.job_s = self._rng.uniform(*self._seconds)
         before_s = seconds * self._rng.random()
         self.stage = "writing"
         self.began.set()

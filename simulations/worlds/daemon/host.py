@@ -28,7 +28,7 @@ from meshnode.core.reading import Reading
 from meshnode.daemon.links import CountingTransport, Links
 from meshnode.daemon.loop import EVENTS_PER_STEP_MAX, GROUPS_MAX, INBOX_MAX, Loop
 from meshnode.daemon.service import Service
-from meshnode.daemon.serving import Rooms, serve
+from meshnode.daemon.serving import STOP_GRACE_S, Rooms, serve
 from meshnode.errors import LocalFaultError
 from meshnode.transport.memory import MemorySettings
 from meshnode.transport.memory_link import Message
@@ -74,6 +74,7 @@ class Host:
         trace: Trace,
         sight: Callable[[str, str, str], None],
         parts: Parts,
+        commit_s: tuple[float, float],
     ) -> None:
         """``socket`` is the path of its API; ``sight(invariant, node, what)`` is told what must not be."""
         self.name = spec.name
@@ -91,16 +92,17 @@ class Host:
         self.disk = Disk()
         self.for_good = False
         self.paused = False
+        self.resumed_s = 0.0
         self.skew_s = self.drift = self.drift_from_s = 0.0
         self.sometimes: Counter[str] = Counter()
         self.peaks: Counter[str] = Counter()
         self.changed = trio.Event()
         """Set and made anew whenever it starts to serve or ends."""
-        self._plan = plan
         self._network = network
         self._trace = trace
         self._sight = sight
         self._parts = parts
+        self._commit_s = commit_s
         self._rng = Random(f"{plan.scenario} {plan.seed} host {spec.name}")
         self._link_settings = MemorySettings(
             idle_timeout_seconds=plan.idle_timeout_s, keepalive_seconds=plan.idle_timeout_s / 3
@@ -162,7 +164,7 @@ class Host:
     # --- life -----------------------------------------------------------------------------------------------------
 
     def _queue(self) -> DiskQueue:
-        return DiskQueue(Random(self._rng.random()), self._plan.options.commit_s)
+        return DiskQueue(Random(self._rng.random()), self._commit_s)
 
     async def run(self) -> None:
         """One life: until it is told to stop, killed, or met a defect."""
@@ -181,6 +183,9 @@ class Host:
             self.for_good = True
         if not in_time:
             self.sometimes["a stop that was cut short"] += 1
+            if not self.disk.full and 3 * self._commit_s[1] < STOP_GRACE_S:
+                what = "a stop was cut short although the disk was quick: somebody was never answered"
+                self._sight("I6", self.name, what)
         elif self._stop.is_set() and not scope.cancel_called and not self.for_good:
             self.stopped[self.life] = self._stop_s
             self.sometimes["a stop in order"] += 1
@@ -266,6 +271,7 @@ class Host:
 
     def resume(self) -> None:
         self.paused = False
+        self.resumed_s = trio.current_time()
         self._paused_now = None
         self._network.resume(self.name)
         self.queue.release()

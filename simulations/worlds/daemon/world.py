@@ -42,16 +42,18 @@ SETTLED_WITHIN_S = 60.0
 
 @dataclass(slots=True)
 class DaemonWorld:
-    """``parts`` are what daemons are built of: other ones plant a defect."""
+    """``parts`` are what daemons are built of: other ones plant a defect. ``slow`` are nodes whose disk takes another
+    time than the plan says (P8): from, to, in seconds."""
 
     parts: Parts = field(default_factory=Parts)
+    slow: dict[str, tuple[float, float]] = field(default_factory=dict)
     name: str = "daemon"
 
     def run(self, plan: Plan) -> Outcome:
         begin_s = time.perf_counter()
         directory = Path(tempfile.mkdtemp(prefix="mn-"))
         try:
-            run = Run(plan, directory, self.parts)
+            run = Run(plan, directory, self.parts, self.slow)
             with seeded_order(plan.seed):
                 trio.run(run.perform, clock=trio.testing.MockClock(autojump_threshold=0))
         finally:
@@ -63,14 +65,23 @@ class DaemonWorld:
 class Run:
     """One plan, performed once."""
 
-    def __init__(self, plan: Plan, directory: Path, parts: Parts) -> None:
+    def __init__(self, plan: Plan, directory: Path, parts: Parts, slow: dict[str, tuple[float, float]]) -> None:
         self.plan = plan
         self.outcome = Outcome("daemon", plan)
         self.trace = Trace()
         self._rng = Random(f"world {plan.scenario} {plan.seed}")
         self.network = PlanNetwork(plan)
         self.hosts = {
-            spec.name: Host(plan, spec, f"{directory}/{number}", self.network, self.trace, self._sight, parts)
+            spec.name: Host(
+                plan,
+                spec,
+                f"{directory}/{number}",
+                self.network,
+                self.trace,
+                self._sight,
+                parts,
+                slow.get(spec.name, plan.options.commit_s),
+            )
             for number, spec in enumerate(plan.nodes)
         }
         self.clients = Clients(self.outcome, self.hosts, self.trace)
@@ -230,7 +241,7 @@ class Run:
         if rng.random() < 0.7:
             with trio.move_on_after(CRASH_WAIT_S):
                 await host.queue.began.wait()
-                await trio.sleep(rng.uniform(0, self.plan.options.commit_s[1]))
+                await trio.sleep(rng.uniform(0, host.queue.job_s))
         for _ in range(rng.randrange(TASK_ROUNDS_MAX)):
             await trio.lowlevel.checkpoint()
 
