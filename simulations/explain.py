@@ -61,10 +61,11 @@ def _random(faults: RandomFaults) -> str:
 
 def plan(drawn: plans.Plan) -> str:
     options = drawn.options
+    without = ", ".join(options.switched_off) or "nothing"
     lines = [
         "",
         f"seed {drawn.seed}: links as {options.transport}; a commit takes {options.commit_s[0]:g} to "
-        f"{options.commit_s[1]:g} s; without {', '.join(options.switched_off) or 'nothing'}",
+        f"{options.commit_s[1]:g} s, steps gather for {options.gather_s:g} s; without {without}",
         *(f"  {name} = {value:g}" for name, value in options.drawn),
     ]
     lines += [f"{action.at_s:12.3f} s  {_action(action)}" for action in drawn.actions]

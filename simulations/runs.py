@@ -112,7 +112,7 @@ def result_of(outcome: Outcome, verdict: Verdict) -> Result:
         scenario=drawn.scenario,
         world=outcome.world,
         seed=drawn.seed,
-        violations=tuple(tuple(row) for row in verdict.violations),
+        violations=tuple((row.invariant, row.node, row.what) for row in verdict.violations),
         digest=outcome.digest,
         converged_after_s=outcome.converged_after_s,
         simulated_s=drawn.duration_s + (outcome.converged_after_s or drawn.converge_within_s),
@@ -122,6 +122,7 @@ def result_of(outcome: Outcome, verdict: Verdict) -> Result:
         options={
             "transport": options.transport,
             "commit_s": list(options.commit_s),
+            "gather_s": options.gather_s,
             "switched_off": list(options.switched_off),
             "drawn": dict(options.drawn),
             "actions": len(drawn.actions),

@@ -85,10 +85,10 @@ def _run(scenario: Path, world: str, missing: Iterator[int], workers: int) -> It
         more = True
         while more or waiting:
             while more and len(waiting) < AHEAD * workers:
-                seed = next(missing, None)
-                more = seed is not None
-                if seed is not None:
-                    waiting.add(pool.submit(one_seed, scenario, world, seed))
+                following = next(missing, None)
+                more = following is not None
+                if following is not None:
+                    waiting.add(pool.submit(one_seed, scenario, world, following))
             ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ended:
                 yield future.result()

@@ -111,6 +111,8 @@ class Options:
     protocol world can do ``frames``; the others pass over this."""
     commit_s: tuple[float, float] = (0.0, 0.0)
     """From, to: how long the disk takes to make a step durable."""
+    gather_s: float = 0.0
+    """How long a node lets things come in before it handles them in one step. Only the protocol world does this."""
     drawn: tuple[tuple[str, float], ...] = ()
     """Numbers that the scenario gave as ranges, for the report."""
 
@@ -158,7 +160,7 @@ def to_plain(plan: Plan) -> dict[str, Any]:
         "nodes": [[getattr(node, name) for name in NodeSpec.__slots__] for node in plan.nodes],
         "quality": [[*pair, *quality] for pair, quality in plan.quality.items()],
         "actions": [[type(action).__name__, *action] for action in plan.actions],
-        "options": [plan.options.switched_off, plan.options.transport, plan.options.commit_s, plan.options.drawn],
+        "options": [getattr(plan.options, name) for name in Options.__slots__],
     }
 
 
@@ -166,13 +168,13 @@ def from_plain(plain: dict[str, Any]) -> Plan:
     """The plan that ``to_plain`` took apart. Raises KeyError, TypeError or ValueError for anything else."""
     kinds = {kind.__name__: kind for kind in ACTIONS}
     rest = dict(plain)
-    switched_off, transport, commit_s, drawn = rest.pop("options")
+    options = Options(*map(_frozen, rest.pop("options")))
     return Plan(
         nodes=tuple(NodeSpec(*row) for row in rest.pop("nodes")),
         reach=tuple((a, b) for a, b in rest.pop("reach")),
         quality={(a, b): Quality(*numbers) for a, b, *numbers in rest.pop("quality")},
         actions=tuple(kinds[kind](*map(_frozen, values)) for kind, *values in rest.pop("actions")),
-        options=Options(_frozen(switched_off), transport, _frozen(commit_s), _frozen(drawn)),
+        options=options,
         core=tuple(rest.pop("core")),
         invariants=tuple(rest.pop("invariants")),
         **rest,

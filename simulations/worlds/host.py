@@ -75,6 +75,7 @@ class Host:
     rng: Random
     orders: Orders
     commit_s: tuple[float, float]
+    gather_s: float = 0.0
     make: NodeMaker = Node
     node: Node | None = None
     """None while it is down."""
@@ -172,11 +173,30 @@ class Host:
     # --- steps ----------------------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
-        """Something happened to this machine."""
+        """Something happened to this machine: now, or together with what else comes within ``gather_s``."""
         if self.node is None:
             return
         self.inbox.append(event)
-        if not self.paused:
+        if self.paused:
+            return
+        if self.gather_s == 0.0:
+            self.step()
+        elif len(self.inbox) == 1:
+            self.clock.after(self.gather_s, self._gathered, self.life)
+
+    def _gathered(self, life: int) -> None:
+        if life == self.life and self.inbox and not self.paused:
+            self.step()
+
+    def tell_now(self, event: Event) -> None:
+        """A local client's request: it acts on what it was shown a moment ago."""
+        if self.node is not None:
+            self.inbox.append(event)
+            self.step()
+
+    def catch_up(self) -> None:
+        """Steps through what waits, so that a client is shown all that has come."""
+        if self.inbox and not self.paused:
             self.step()
 
     def link_up(self, end: End, event: LinkUp) -> None:

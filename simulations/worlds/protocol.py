@@ -124,6 +124,7 @@ class Run:
             rng=self._part(f"host {name}"),
             orders=self._orders,
             commit_s=self.plan.options.commit_s,
+            gather_s=self.plan.options.gather_s,
             make=self._make if not self._odd or name in self._odd else Node,
         )
 
@@ -254,7 +255,7 @@ class Run:
     def _ask(self, host: Host, event: Event, number: int, asked: _Asked) -> None:
         self._asked[number] = asked
         self.trace.note(self.clock.now_s, host.name, "asked", number)
-        host.tell(event)
+        host.tell_now(event)
 
     def _ready(self, action: Open | ShareWith | Write) -> Host | None:
         """The node, when a client could reach it."""
@@ -262,7 +263,8 @@ class Run:
         if host.node is None or host.paused:
             self.outcome.refused.append(Refused(action.number, self.clock.now_s, host.name, "no-answer"))
             return None
-        return host
+        host.catch_up()
+        return host if host.node is not None else None
 
     def _open(self, action: Open) -> None:
         host = self._ready(action)

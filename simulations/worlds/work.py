@@ -84,7 +84,9 @@ def ask(write: Write, seed: int, incident: str, view: IncidentView) -> Asked:
     field = rng.choice(ROOT_REGISTERS if chosen is None else OBJECT_REGISTERS)
     text = text[:200]
     seen = tuple(value.id for value in fields[field].values) if field in fields else ()
-    return Asked(Change(ChangeKind.SET, collection, obj_id, field, text), "set", touch(field), text, seen)
+    # Named one by one, so that a value that comes between the look and the write is not replaced unseen.
+    change = Change(ChangeKind.SET, collection, obj_id, field, text, replaces=tuple(map(parse_dot, seen)))
+    return Asked(change, "set", touch(field), text, seen)
 
 
 def opening(seed: int, number: int) -> Change:
