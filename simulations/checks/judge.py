@@ -23,6 +23,11 @@ ALLOWED_REFUSALS = frozenset(
         "store-full",  # and it read on
         "noc-unknown",  # an NOC that was never heard of cannot be shared with
         "no-prekey",
+        "stopping",  # asked in the moment of a stop in order
+        # More clients wait for a slow disk than the node keeps waiting; they are told so at once.
+        "busy",
+        "too-many-clients",
+        "too-many-clients-of-user",
     )
 )
 ALLOWED_OF_SHARES = frozenset(("already-members", "not-entitled"))
