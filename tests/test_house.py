@@ -59,7 +59,7 @@ CORE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("certificates", "entry", "prekeys", "vault", "epochs", "hello", "identity", "roster", "wire", "acts"),
     ("pasts", "lineage", "groups"),
     ("crdt", "snapshot", "field_types", "schema_fields", "schema", "planning", "incident", "attachments"),
-    ("replica", "reseal", "holdings", "outbox", "archive", "incidents"),
+    ("replica", "reseal", "holdings", "outbox", "archive", "own_logs", "incidents"),
     ("sync", "gossip", "peers", "picture", "rollcall", "custody", "refusals", "invitations"),
     ("exchange",),
     ("node",),

@@ -1,12 +1,6 @@
 """The incidents of this node: local changes become entries, entries of others are merged, both are journalled.
 
-What this holds per incident: a replica (for what it can read), and one **own log** per process start with a fresh
-key. A fresh log cannot reuse a position, so a restored backup or a copied machine never contradicts itself, and a
-relay cannot link two logs of one device.
-
-Own entries are staged as they are made and sealed together at the end of a step, or earlier when a run is full: one
-signature for all that is made durable and pushed together. ``seal_runs`` gives the sealed runs; nothing of them may
-be sent before the commit.
+What this holds per incident is a replica (for what it can read); what it writes goes into own logs (core/own_logs.py).
 
 Epochs are made when members are added, and when the group says that none is right for the members it now has
 (after concurrent additions, say): then each member waits its rank times 250 ms, so that usually one of them does it.
@@ -16,51 +10,34 @@ Keys that cannot be opened are asked for, and sealed again to who asks (core/res
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from meshnode.core import acts, attachments, codec, epochs
-from meshnode.core import entry as entries
+from meshnode.core import acts, attachments, epochs
 from meshnode.core.acts import Role
 from meshnode.core.archive import Archive, package_row, package_row_key
 from meshnode.core.causal import Position
-from meshnode.core.crdt import unseen
-from meshnode.core.entry import Content
 from meshnode.core.events import Change, ChangeKind, Now, Written
 from meshnode.core.holdings import Holdings
 from meshnode.core.identity import Identity
-from meshnode.core.ids import NO_HASH, DeviceId, Dot, EntryHash, IncidentId, KeyId, LogId, ObjectId
-from meshnode.core.keys import RandomBytes, SigningKey
+from meshnode.core.ids import DeviceId, IncidentId, KeyId, LogId, ObjectId
+from meshnode.core.keys import RandomBytes
 from meshnode.core.log import CommitBatch, Entry, LogStore, Seal
-from meshnode.core.operations import Operation, encode_operation
+from meshnode.core.operations import Operation
+from meshnode.core.own_logs import OwnLogs
 from meshnode.core.prekeys import Prekey, PrekeyRing
-from meshnode.core.replica import Replica, Trouble, Writer
+from meshnode.core.replica import Replica, Trouble
 from meshnode.core.reseal import AskFor, Reseals, SealAgain, seal_again
 from meshnode.core.roster import Roster
-from meshnode.core.wire import PACKAGES_BYTES_MAX, PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
+from meshnode.core.wire import PACKAGES_BYTES_MAX, PACKAGES_MAX
 from meshnode.errors import LocalFaultError, RefusedError, UntrustedInputError
 
-CONTENT_BYTES_AIM = 48_000
-"""Operations are packed into entries up to this, which leaves room below CONTENT_BYTES_MAX for the rest."""
 MERGE_STEP_ENTRIES = 512
 """Stored entries merged in one step: some 50 ms, after which local requests and links have their turn."""
 REPAIR_STEP_S = 0.25
 REPAIR_RETRY_S = 10.0
 EPOCH_INTERVAL_S = 60.0
 """E7: a device repairs an incident's epoch at most this often, whatever others make it see."""
-
-
-@dataclass(slots=True)
-class _OwnLog:
-    key: SigningKey = field(repr=False)
-    id: LogId
-    seq: int = 0
-    hash: EntryHash = NO_HASH
-    unsealed: list[Entry] = field(default_factory=list)
-    unsealed_bytes: int = 0
-    damaged: bool = False
-    """A row of it was lost on disk. Peers send it again as far as they have it; a new log goes on."""
 
 
 class Incidents:
@@ -85,10 +62,8 @@ class Incidents:
         self._rng = rng
         self._random_bytes = random_bytes
         self._sealer = sealer
-        self._writer = Writer(identity.device, identity.certificate.noc, identity.certificate.name)
         self.replicas: dict[IncidentId, Replica] = {}
-        self._own: dict[IncidentId, _OwnLog] = {}
-        self._runs: list[tuple[list[Entry], Seal]] = []
+        self.own_logs = OwnLogs(identity, holdings, archive, random_bytes)
         self._strange: set[LogId] = set()
         """Logs of this device, of earlier or other processes, that came from peers."""
         self._ready: dict[IncidentId, None] = {}
@@ -276,7 +251,8 @@ class Incidents:
         planned = self._plan(replica, [kind_change, *changes])
         self.replicas[incident] = replica
         self._write_epoch(replica, recipients, [acts.create_act(nonce, members)], operator, now)
-        dots = self._write(replica, [operation for operation, _ in planned] + list(attached), operator, now)
+        operations = [operation for operation, _ in planned] + list(attached)
+        dots = self.own_logs.write(replica, operations, operator, now, self._require_key(replica, operator, now))
         touched = tuple(obj for _, obj in planned[1:])
         return Written(incident, tuple(dots[1 : len(planned)]), touched, attachments.objects_of(attached))
 
@@ -292,8 +268,9 @@ class Incidents:
         replica = self.readable(incident)
         self._require_role(replica, Role.WRITER)
         planned = self._plan(replica, changes)
-        self._require_key(replica, operator, now)
-        dots = self._write(replica, [operation for operation, _ in planned] + list(attached), operator, now)
+        key_id = self._require_key(replica, operator, now)
+        operations = [operation for operation, _ in planned] + list(attached)
+        dots = self.own_logs.write(replica, operations, operator, now, key_id)
         touched = tuple(obj for _, obj in planned)
         return Written(incident, tuple(dots[: len(planned)]), touched, attachments.objects_of(attached))
 
@@ -386,7 +363,7 @@ class Incidents:
         parents = [replica.keys[key_id] for key_id in replica.group.parent_keys() if key_id in replica.keys]
         body = epochs.EpochBody.make(recipients, parents)
         replica.learn_key(epochs.key_id(key), key)
-        self._append(replica, (), operator, now, epochs.key_id(key), package, body, membership)
+        self.own_logs.append(replica, (), operator, now, epochs.key_id(key), package, body, membership)
 
     def _package(self, replica: Replica, recipients: Sequence[Prekey], key: bytes) -> bytes:
         return epochs.make_package(recipients, key, replica.incident, self._random_bytes, self._sealer)
@@ -403,17 +380,17 @@ class Incidents:
             return
         try:
             if isinstance(due, AskFor):
-                self._append(replica, (), "", now, key_id, membership=[acts.ask_act(due.attempt, due.keys)])
+                self.own_logs.append(replica, (), "", now, key_id, membership=[acts.ask_act(due.attempt, due.keys)])
             else:
                 recipients = self._prekeys([due.device])
                 body = seal_again(replica, recipients, key_id)
                 package = self._package(replica, recipients, replica.keys[key_id])
                 shown = dict(due.asked)
-                self._append(replica, (), "", now, key_id, package, body, shown=shown, starts_epoch=False)
+                self.own_logs.append(replica, (), "", now, key_id, package, body, shown=shown, starts_epoch=False)
             code, reason = self.reseals.on_done(due, now.monotonic_s)
         except (RefusedError, LocalFaultError) as refusal:
             code, reason = refusal.code, refusal.reason
-        own = self._own_log(replica)
+        own = self.own_logs.of(replica)
         replica.troubles.append(Trouble(code, reason, own.id, own.seq))
 
     def _watch_epochs(self, incident: IncidentId, replica: Replica, now: Now) -> None:
@@ -451,141 +428,6 @@ class Incidents:
                 self._repair_at[incident] = now.monotonic_s + REPAIR_RETRY_S
                 failed.append((incident, f"{refusal.code}: {refusal.reason}"))
         return failed
-
-    # --- own entries ----------------------------------------------------------------------------------------------
-
-    def _write(self, replica: Replica, operations: Sequence[Operation], operator: str, now: Now) -> list[Dot]:
-        """Packs operations into as few entries as their sizes allow, and returns their dots in order."""
-        key_id = self._require_key(replica, operator, now)
-        shown = self._show(replica, operations, operator, now, key_id)
-        if len(operations) == 1:  # as nearly always; one always fits
-            return self._append(replica, operations, operator, now, key_id, shown=shown)
-        dots: list[Dot] = []
-        batch: list[Operation] = []
-        size_bytes = 0
-        for operation in operations:
-            added_bytes = len(codec.encode(encode_operation(operation)))
-            if batch and (size_bytes + added_bytes > CONTENT_BYTES_AIM or len(batch) >= entries.OPERATIONS_MAX):
-                dots += self._append(replica, batch, operator, now, key_id, shown=shown)
-                batch, size_bytes, shown = [], 0, {}
-            batch.append(operation)
-            size_bytes += added_bytes
-        if batch:
-            dots += self._append(replica, batch, operator, now, key_id, shown=shown)
-        return dots
-
-    def _show(
-        self, replica: Replica, operations: Sequence[Operation], operator: str, now: Now, key_id: KeyId
-    ) -> dict[LogId, int]:
-        """The logs, and how far in each, that the next own entry must name because these operations name values of
-        them. When one entry has not enough parents for that, entries without operations go before it."""
-        while True:
-            own = self._own_log(replica)
-            needed = unseen(replica.graph, (own.id, own.seq + 1), operations)
-            if len(needed) < entries.PARENTS_MAX:  # one is left for the epoch whose key it uses
-                return needed
-            part = dict(list(needed.items())[: entries.PARENTS_MAX - 1])
-            self._append(replica, (), operator, now, key_id, shown=part)
-
-    def _append(
-        self,
-        replica: Replica,
-        operations: Sequence[Operation],
-        operator: str,
-        now: Now,
-        key_id: KeyId,
-        package: bytes | None = None,
-        body: epochs.EpochBody | None = None,
-        membership: Sequence[Any] = (),
-        shown: Mapping[LogId, int] | None = None,
-        starts_epoch: bool | None = None,
-    ) -> list[Dot]:
-        """One own entry: written, staged, merged and journalled. Its parents reach ``shown``. A re-seal has a body and
-        starts no epoch."""
-        own = self._own_log(replica)
-        starts_epoch = body is not None if starts_epoch is None else starts_epoch
-        parents = self._parents(replica, own.id, key_id, starts_epoch, shown or {})
-        opening = None
-        if own.seq == 0:
-            bundle = self._identity.certificate.bundle
-            opening = entries.sign_opening(self._identity.device_key, bundle, replica.incident, own.id)
-            replica.open_own_log(own.id, self._writer, bundle)
-        content = Content(
-            parents=tuple(parents.values()),
-            time_ms=max(0, now.wall_ms),
-            operator=operator,
-            operations=tuple(encode_operation(operation) for operation in operations),
-            acts=tuple(membership),
-            opening=opening,
-            epoch=None if body is None else body.to_plain(),
-        )
-        entry = entries.write_entry(
-            replica.incident, own.id, own.seq + 1, own.hash, replica.keys[key_id], key_id, package, content
-        )
-        if own.unsealed and (
-            len(own.unsealed) >= RUN_ENTRIES_MAX or own.unsealed_bytes + entry.size_bytes > RUN_BYTES_MAX
-        ):
-            self._seal(own)
-        own.seq, own.hash = entry.seq, entry.hash
-        own.unsealed.append(entry)
-        own.unsealed_bytes += entry.size_bytes
-        if package is not None:
-            replica.note_package(key_id, (own.id, entry.seq))
-        puts = () if package is None else (package_row(entry),)
-        self._archive.stage(CommitBatch(entries=(entry,), puts=puts))
-        replica.apply(entry, content, operations, list(parents), body)
-        self._archive.note_merged(replica, [(own.id, entry.seq)])
-        return [Dot(own.id, entry.seq, index) for index in range(len(operations))]
-
-    def _own_log(self, replica: Replica) -> _OwnLog:
-        own = self._own.get(replica.incident)
-        if own is None or (own.damaged and not own.unsealed):
-            key = SigningKey(self._random_bytes(32))
-            own = self._own[replica.incident] = _OwnLog(key, LogId(key.public))
-        return own
-
-    def _parents(
-        self, replica: Replica, own_log: LogId, key_id: KeyId, starts_epoch: bool, shown: Mapping[LogId, int]
-    ) -> dict[Position, EntryHash]:
-        """What the next own entry names. A head whose row is damaged is left out where others lead to what must be in
-        its past: a node that is alone with its damage goes on writing. Raises LocalFaultError otherwise."""
-        parents: dict[Position, EntryHash] = {}
-        lost: LocalFaultError | None = None
-        for position in replica.parents_for(own_log, key_id, starts_epoch, shown):
-            try:
-                parents[position] = self._hash_at(replica, position)
-            except LocalFaultError as fault:
-                lost = fault
-        if lost is not None:
-            for log, needed in shown.items():
-                if all(parent < needed for other, parent in parents if other == log):
-                    parents[log, needed] = self._hash_at(replica, (log, needed))
-            if not replica.is_past_whole(own_log, key_id, starts_epoch, list(parents)):
-                raise lost
-        return parents
-
-    def _hash_at(self, replica: Replica, position: Position) -> EntryHash:
-        height, head = self._holdings.head(replica.incident, position[0])
-        return head if height == position[1] else replica.hash_at(*position)
-
-    def _seal(self, own: _OwnLog) -> None:
-        first, last = own.unsealed[0], own.unsealed[-1]
-        seal = entries.sign_seal(own.key, last)
-        self._archive.stage(CommitBatch(seals=(seal,)))
-        if self._holdings.head(last.incident, own.id)[0] == first.seq - 1:
-            self._holdings.advance(last.incident, own.id, last.seq, last.hash)
-        else:
-            own.damaged = True
-        self._runs.append((own.unsealed, seal))
-        own.unsealed, own.unsealed_bytes = [], 0
-
-    def seal_runs(self) -> list[tuple[list[Entry], Seal]]:
-        """Ends a step: seals what was written in it, and returns the runs to push once they are durable."""
-        for own in self._own.values():
-            if own.unsealed:
-                self._seal(own)
-        runs, self._runs = self._runs, []
-        return runs
 
     def _replica(self, incident: IncidentId) -> Replica:
         replica = self.replicas.get(incident)

@@ -138,7 +138,7 @@ class Node:
         self._look_for_damage()
         self._handle_deadlines()
         self._show_twins()
-        for entries, seal in self.incidents.seal_runs():
+        for entries, seal in self.incidents.own_logs.seal_runs():
             self.exchange.push(wire.make_run(entries, seal), None, now)
         self._report_troubles()
         if self.archive.journal > self._journal_told:
@@ -165,7 +165,7 @@ class Node:
         """The last step of a clean stop: writes checkpoints so that the next start is quick."""
         self._now = now
         if self.read_only is None:
-            self.incidents.seal_runs()
+            self.incidents.own_logs.seal_runs()
             self.incidents.checkpoint_all()
             self.custody.stop(now)
         self.outbox.clear()

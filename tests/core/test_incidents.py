@@ -24,9 +24,10 @@ from meshnode.core.events import (
     Written,
 )
 from meshnode.core.ids import ROOT_OBJECT, EntryHash, IncidentId
-from meshnode.core.incidents import CONTENT_BYTES_AIM, EPOCH_INTERVAL_S, REPAIR_RETRY_S
+from meshnode.core.incidents import EPOCH_INTERVAL_S, REPAIR_RETRY_S
 from meshnode.core.lineage import Lineage
 from meshnode.core.operations import Set, encode_operation
+from meshnode.core.own_logs import CONTENT_BYTES_AIM
 from meshnode.core.wire import PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
 from meshnode.errors import RefusedError
 

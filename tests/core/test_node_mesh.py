@@ -184,7 +184,7 @@ def _make_manager(world: World, by: Host, who: Host, incident: IncidentId) -> No
     key_id = replica.group.write_key()
     assert key_id is not None
     act = acts.add_act([(who.identity.device, certificate.noc, acts.Role.MANAGER)])
-    incidents._append(replica, (), "manager", world.time_of(0), key_id, membership=[act])
+    incidents.own_logs.append(replica, (), "manager", world.time_of(0), key_id, membership=[act])
     world.step(by, [])
 
 
