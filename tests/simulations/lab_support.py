@@ -33,9 +33,9 @@ redial_max_s = 1
 [[incident]]
 name = "hunt"
 by = "BE"
-at_s = 0.5
+at_s = 1.5
 [workload]
-start_s = 1
+start_s = 2
 writes_per_s = 8
 [checks]
 converge_within_s = 20

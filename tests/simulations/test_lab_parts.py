@@ -10,8 +10,8 @@ from lab_support import lab_plan
 from simulations.scenario.plan import Heal, LinkFault
 from simulations.worlds.contract import WorldUnavailableError
 from simulations.worlds.lab import shaper, world
+from simulations.worlds.lab.odd import skewed_clock, write_skew
 from simulations.worlds.lab.shaper import Shaper, Treatment, corrupted
-from simulations.worlds.lab.skewed import skewed_clock, write_skew
 from simulations.worlds.lab.state import Weather
 
 WAY = ("BE", "NL")

@@ -16,3 +16,6 @@ What it cannot do: a power cut (a tmpfs loses nothing that was written), and tim
 as its plan, and the same seed draws the same faults and the same fate for the n-th packet between two machines, but
 which packet is the n-th is up to real programs: ``Outcome.digest`` is empty.
 """
+
+from simulations.worlds.lab.world import LabError as LabError
+from simulations.worlds.lab.world import LabWorld as LabWorld

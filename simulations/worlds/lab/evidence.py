@@ -138,25 +138,31 @@ def _incident(client: Client, incident: str, devices: dict[str, str]) -> Inciden
 # --- places where no content may be -----------------------------------------------------------------------------------
 
 
-def search_relays(outcome: Outcome, machines: Iterable[Machine], at_s: float) -> None:
-    """The marked word on the disk, in the log and in the memory of whoever is no member; a member's memory, where it
-    must be, shows that the search finds it."""
-    search = Search([work.MARK])
+def search_memory(outcome: Outcome, machines: Iterable[Machine], at_s: float) -> None:
+    """The marked word in the memory of whoever is no member; a member's, where it must be, shows that the search finds
+    it. While they run."""
     for machine in machines:
         memory = in_memory(machine.node.pid, [work.MARK]) if machine.up else None
-        if not machine.relay:
-            if memory is not None and memory.found:
-                outcome.sometimes["search: the marked word is found in a member's memory"] += 1
-            continue
-        found, size_bytes = search.in_directory(machine.node.data)
-        outcome.sometimes["search: bytes of relays' disks"] += size_bytes
-        places = {"on its disk": found, "in its log": search.in_file(machine.node.log)}
         if memory is None:
-            outcome.sometimes["search: a relay's memory was not read"] += 1
+            if machine.relay and machine.up:
+                outcome.sometimes["search: a relay's memory may not be read"] += 1
+        elif not machine.relay:
+            outcome.sometimes["search: the marked word is found in a member's memory"] += bool(memory.found)
         else:
             outcome.sometimes["search: bytes of relays' memory"] += memory.size_bytes
-            places["in its memory"] = memory.found
-        for place, words in places.items():
+            if memory.found:
+                what = "a marked word stands in its memory in clear"
+                outcome.sightings.append(Sighting("I4", at_s, machine.name, what))
+
+
+def search_disks(outcome: Outcome, machines: Iterable[Machine], at_s: float) -> None:
+    """The marked word on disks and in logs, members' too: what they keep is sealed. After an orderly stop everything
+    that a daemon ever writes is there."""
+    search = Search([work.MARK])
+    for machine in machines:
+        found, size_bytes = search.in_directory(machine.node.data)
+        outcome.sometimes["search: bytes of disks"] += size_bytes
+        for place, words in (("on its disk", found), ("in its log", search.in_file(machine.node.log))):
             if words:
                 outcome.sightings.append(Sighting("I4", at_s, machine.name, f"a marked word stands {place} in clear"))
 

@@ -43,7 +43,7 @@ CRASH_LINES = 12
 
 
 class Lab:
-    def __init__(self, plan: Plan, directory: Path) -> None:
+    def __init__(self, plan: Plan, directory: Path, defect: str = "") -> None:
         self.plan = plan
         self.outcome = Outcome("lab", plan)
         self.directory = directory
@@ -55,7 +55,7 @@ class Lab:
         nft = find_nft()
         self.network = Network(names, nft)
         self.weather = Weather(plan, self._twins, nft is not None)
-        self.machines = Machines(plan, self.network, directory)
+        self.machines = Machines(plan, self.network, directory, defect)
         self._begin_s = time.monotonic()
         self.record = Record(plan, self.outcome, self.now_s)
         self._rng = Random(f"lab {plan.scenario} {plan.seed}")
@@ -185,7 +185,7 @@ class Lab:
         outcome, machines = self.outcome, self.machines.by_name
         self._look_for_ended()
         evidence.hear_lines(outcome, self.network, self.now_s())
-        evidence.search_relays(outcome, machines.values(), self.now_s())
+        evidence.search_memory(outcome, machines.values(), self.now_s())
         evidence.look(outcome, machines.values(), self.devices, self.record)
         outcome.spread_s = spread(outcome, self._readers)
         for machine in machines.values():
@@ -193,6 +193,7 @@ class Lab:
             if "Traceback (most recent call last)" in machine.node.log.read_text(encoding="utf-8", errors="replace"):
                 self._sight("I8", machine, "an exception is in its log")
         self.machines.mesh.stop_all()
+        evidence.search_disks(outcome, machines.values(), self.now_s())
         self.network.close()
 
     def _originals(self) -> list[Machine]:
@@ -260,7 +261,7 @@ class Lab:
     def _crash(self, machine: Machine, fault: NodeFault) -> None:
         if machine.relay:
             # It may not come back: what it held is looked at while it holds it.
-            evidence.search_relays(self.outcome, [machine], self.now_s())
+            evidence.search_memory(self.outcome, [machine], self.now_s())
         machine.kill()
         machine.for_good = fault.for_good
         self._until(fault, self.machines.start, machine)
@@ -360,7 +361,7 @@ def main() -> None:
     directory = _own_run_directory()
     answer: Outcome | str
     try:
-        answer = Lab(from_plain(job["plan"]), directory).perform()
+        answer = Lab(from_plain(job["plan"]), directory, job["defect"]).perform()
     except (ApiError, LabFaultError, MeshError, OSError, subprocess.SubprocessError) as error:
         answer = str(error)
     if job["keep"]:

@@ -23,7 +23,7 @@ from simulations.mesh import KEPT_WHEN_WIPED, MESHNODE, Mesh, Node
 from simulations.scenario.plan import NodeFault, Plan
 from simulations.scenario.records import NodeSpec
 from simulations.worlds.lab.network import PORT, Network
-from simulations.worlds.lab.skewed import write_skew
+from simulations.worlds.lab.odd import NOTHING, write_skew
 
 STORE_FILE = "meshnode.db"
 DISK_BYTES = 64 * 1024 * 1024
@@ -172,6 +172,8 @@ class Machines:
     plan: Plan
     network: Network
     directory: Path
+    defect: str = ""
+    """Planted in every member: one of ``simulations.defects``."""
     by_name: dict[str, Machine] = field(default_factory=dict)
     mesh: Mesh = field(init=False)
 
@@ -214,7 +216,11 @@ class Machines:
         program: tuple[str, ...] = MESHNODE
         if skewed:
             write_skew(machine.clock_file, 0.0, 0.0)
-            program = (sys.executable, "-m", "simulations.worlds.lab.skewed", str(machine.clock_file))
+        # Relays stay sound: what plants a defect brings the marked word into their memory.
+        defect = "" if machine.relay else self.defect
+        if skewed or defect:
+            clock = str(machine.clock_file) if skewed else NOTHING
+            program = (sys.executable, "-m", "simulations.worlds.lab.odd", clock, defect or NOTHING)
         node.command = (*self.network.command(machine.name), *program)
 
     def _configure(self, machine: Machine) -> None:

@@ -39,6 +39,8 @@ class LabWorld:
     name: str = "lab"
     keep: Path | None = None
     """Directory that gets logs, stores and recorded traffic at the end; no key files."""
+    defect: str = ""
+    """Planted in every member: one of ``simulations.defects``, to prove that the lab finds it."""
     quiet: bool = True
     """Without it, progress goes to standard error."""
 
@@ -47,7 +49,8 @@ class LabWorld:
         for reason in (why_not_here(), why_not(plan)):
             if reason:
                 raise WorldUnavailableError(reason)
-        job = json.dumps({"plan": to_plain(plan), "keep": str(self.keep.absolute()) if self.keep else ""})
+        kept = str(self.keep.absolute()) if self.keep else ""
+        job = json.dumps({"plan": to_plain(plan), "keep": kept, "defect": self.defect})
         process = subprocess.Popen(
             [*_namespaces(), sys.executable, "-m", "simulations.worlds.lab.inside"],
             stdin=subprocess.PIPE,

@@ -1,7 +1,8 @@
-"""``python -m simulations.worlds.lab.skewed FILE ...``: runs ``meshnode ...`` with a wall clock that a file sets wrong.
+"""``python -m simulations.worlds.lab.odd CLOCK DEFECT ...``: runs ``meshnode ...`` with something wrong; ``-`` is none.
 
-The daemon asks ``time.time`` for the wall clock and nothing else, and the kernel offers no wall clock of one's own to a
-process. The file holds three doubles: seconds ahead, seconds gained per second, and since when (of the true clock).
+CLOCK is a file that sets the wall clock wrong. The daemon asks ``time.time`` for it and nothing else, and the kernel
+offers no wall clock of one's own to a process. The file holds three doubles: seconds ahead, seconds gained per second,
+and since when (of the true clock). DEFECT is a planted one of ``simulations.defects``, to see that it is found.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+NOTHING = "-"
 ROW = struct.Struct("<ddd")
 
 
@@ -41,13 +44,20 @@ def skewed_clock(path: Path, true_clock: Callable[[], float]) -> Callable[[], fl
 
 
 def main() -> None:
-    clock = skewed_clock(Path(sys.argv[1]), time.time)
-    # Before anything of the node is imported: some of it keeps the function itself.
-    time.time = clock
-    sys.argv = ["meshnode", *sys.argv[2:]]
+    clock, defect = sys.argv[1:3]
+    if clock != NOTHING:
+        # Before anything of the node is imported: some of it keeps the function itself.
+        time.time = skewed_clock(Path(clock), time.time)
+    sys.argv = ["meshnode", *sys.argv[3:]]
+    planted: AbstractContextManager[None] = nullcontext()
+    if defect != NOTHING:
+        from simulations.defects import DEFECTS
+
+        planted = DEFECTS[defect].plant()
     from meshnode.cli import main as run
 
-    run()
+    with planted:
+        run()
 
 
 if __name__ == "__main__":
