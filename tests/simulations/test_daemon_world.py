@@ -7,16 +7,20 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import trio._core._run as trio_run
 
+import simulations
 from simulations.checks.judge import judge
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan
-from simulations.scenario.reader import parse
-from simulations.worlds.contract import Outcome
+from simulations.scenario.reader import load, parse
+from simulations.worlds.contract import Outcome, WorldUnavailableError
 from simulations.worlds.daemon import DaemonWorld
 from simulations.worlds.daemon.defects import DEFECTS
+from simulations.worlds.daemon.order import seeded_order
 
 GROUND = """
 title = "Small"
@@ -144,6 +148,25 @@ def test_a_planted_defect_is_found(name: str) -> None:
     slow = SLOW if CAUGHT_IN[name] is FLOOD else {}
     verdict = judge(DaemonWorld(defect.parts, slow).run(replace(CAUGHT_IN[name], converge_within_s=30.0)))
     assert {violation.invariant for violation in verdict.violations} & set(defect.invariants), verdict.violations
+
+
+def test_a_shipped_scenario_holds_and_reaches_what_it_is_for() -> None:
+    scenario = load(Path(simulations.__file__).parent / "scenarios" / "slow-disks-and-restarts.toml")
+    outcome = perform(draw(scenario, 10))
+    assert outcome.sometimes["crash between commit and send"]
+    assert outcome.sometimes["crash while writing"]
+    assert outcome.sometimes["a stop in order"]
+
+
+def test_the_order_of_tasks_is_given_back_after_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING
+    with seeded_order(1):
+        assert trio_run._r is not before[0]
+        assert trio_run._ALLOW_DETERMINISTIC_SCHEDULING
+    assert (trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING) == before
+    monkeypatch.delattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING")
+    with pytest.raises(WorldUnavailableError), seeded_order(1):
+        pass
 
 
 def test_a_seed_gives_one_trace_in_every_process_and_another_seed_another() -> None:
