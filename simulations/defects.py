@@ -22,11 +22,12 @@ from meshnode.core.exchange import Exchange
 from meshnode.core.facts import FactSum
 from meshnode.core.holdings import Holdings
 from meshnode.core.ids import Dot, LogId, ObjectId
-from meshnode.core.incidents import Incidents, _OwnLog
+from meshnode.core.incidents import Incidents
 from meshnode.core.keys import SigningKey
 from meshnode.core.node import Node
 from meshnode.core.operations import Operation, Set
 from meshnode.core.outbox import Outbox
+from meshnode.core.own_logs import OwnLog, OwnLogs
 from meshnode.core.peers import Peers
 from meshnode.core.replica import Replica
 from meshnode.core.reseal import Reseals
@@ -102,14 +103,14 @@ def _forget_journal() -> Iterator[None]:
 
 @_defect("one log for ever", "a restarted node goes on in its old log, from position 1", "I14", "I8", "I9", "I1")
 def _one_log() -> Iterator[None]:
-    def own_log(self: Incidents, replica: Replica) -> _OwnLog:
+    def of(self: OwnLogs, replica: Replica) -> OwnLog:
         if replica.incident not in self._own:
             seed = hashlib.blake2b(self._identity.store_key + replica.incident, digest_size=32).digest()
             key = SigningKey(seed)
-            self._own[replica.incident] = _OwnLog(key, LogId(key.public))
+            self._own[replica.incident] = OwnLog(key, LogId(key.public))
         return self._own[replica.incident]
 
-    with patch.object(Incidents, "_own_log", own_log):
+    with patch.object(OwnLogs, "of", of):
         yield
 
 

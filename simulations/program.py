@@ -25,6 +25,8 @@ from simulations.sweep import results_file, sweep, totals
 from simulations.worlds.contract import WorldUnavailableError
 
 HELD, VIOLATED, SENSELESS, UNAVAILABLE = range(4)
+SOMETIMES_SEEDS_MIN = 100
+"""A sweep of fewer seeds need not have reached everything."""
 _SEEDS = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
@@ -142,10 +144,21 @@ def _sweep(options: argparse.Namespace, path: Path) -> int:
     if wall_s:
         print(f"{simulated_s:,.0f} s simulated, {simulated_s / wall_s:,.0f} s in a second of a core")
     _print_asked(results)
+    never = _never_reached(path, results)
+    if never:
+        print("NEVER REACHED, so this sweep proves nothing of it: " + ", ".join(never))
     print(f"results: {results_file(path, options.world, options.results)}")
     if len(results) < len(options.seeds):
         print("stopped; the same command goes on where it was")
-    return VIOLATED if bad else HELD
+    return VIOLATED if bad or never else HELD
+
+
+def _never_reached(path: Path, results: Sequence[Result]) -> list[str]:
+    """Situations that the scenario says a sweep of some size must have seen."""
+    if len(results) < SOMETIMES_SEEDS_MIN:
+        return []
+    _, sometimes = totals(results)
+    return [name for name in runs.load_scenario(str(path)).checks.sometimes if not sometimes[name]]
 
 
 def _clear() -> None:

@@ -29,6 +29,8 @@ WORLDS = {
     "lab": ("simulations.worlds.lab", "LabWorld"),
 }
 LAST_LINES = 12
+LAST_LINES_OF_OTHERS = 3
+"""Of every node, when nobody can say which one it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def result_of(outcome: Outcome, verdict: Verdict) -> Result:
         sometimes=dict(sorted(outcome.sometimes.items())),
         bytes_sent=sum(outcome.bytes_sent.values()),
         last={
-            name: list(lines)[-LAST_LINES:]
+            name: list(lines)[-(LAST_LINES if name in nodes else LAST_LINES_OF_OTHERS) :]
             for name, lines in sorted(outcome.last.items())
             if name in nodes or not nodes
         }

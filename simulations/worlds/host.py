@@ -76,6 +76,7 @@ class Host:
     orders: Orders
     commit_s: tuple[float, float]
     gather_s: float = 0.0
+    gathering: bool = False
     make: NodeMaker = Node
     node: Node | None = None
     """None while it is down."""
@@ -139,7 +140,7 @@ class Host:
     def down(self) -> None:
         self.life += 1
         self.node = self.reading = self.flight = None
-        self.paused = False
+        self.paused = self.gathering = False
         self.inbox.clear()
         self.groups.clear()
         self.flying.clear()
@@ -181,12 +182,14 @@ class Host:
             return
         if self.gather_s == 0.0:
             self.step()
-        elif len(self.inbox) == 1:
+        elif not self.gathering:
+            self.gathering = True
             self.clock.after(self.gather_s, self._gathered, self.life)
 
     def _gathered(self, life: int) -> None:
-        if life == self.life and self.inbox and not self.paused:
-            self.step()
+        if life == self.life:
+            self.gathering = False
+            self.catch_up()
 
     def tell_now(self, event: Event) -> None:
         """A local client's request: it acts on what it was shown a moment ago."""
