@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulations import explain, runs
+from simulations import explain, reference, runs
 from simulations.scenario import places
 from simulations.scenario.draw import draw
 from simulations.scenario.lines import Lines
@@ -219,6 +219,18 @@ def test_a_range_is_drawn_within_its_bounds_and_low_values_are_not_rare() -> Non
     drawn = [Span(1, 1000).draw(rng) for _ in range(500)]
     assert all(1 <= value <= 1000 for value in drawn)
     assert sum(value < 32 for value in drawn) > 150
+
+
+def test_the_manual_names_every_verb_and_every_key_as_the_reader_knows_them() -> None:
+    manual = (runs.ROOT / "docs" / "simulating.md").read_text(encoding="utf-8")
+    assert reference.verbs() in manual
+    assert reference.keys().rstrip() in manual
+
+
+def test_the_example_of_the_manual_is_a_scenario() -> None:
+    manual = (runs.ROOT / "docs" / "simulating.md").read_text(encoding="utf-8")
+    example = manual.partition("```toml\n")[2].partition("```")[0]
+    assert len(parse(example, "example").nodes) == 3
 
 
 def test_distances_of_europe_are_near_what_real_networks_show() -> None:

@@ -1,0 +1,47 @@
+"""The words of a scenario file as Markdown, written from the tables that the reader goes by."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from simulations.scenario.reader import TABLES, rows_of
+from simulations.scenario.values import Span
+from simulations.scenario.verbs import VERBS
+
+
+def keys() -> str:
+    """A list of keys for each table."""
+    lines: list[str] = []
+    for table, (_, record, many) in TABLES.items():
+        lines += [
+            f"### `{f'[[{table}]]' if many else f'[{table}]'}`",
+            "",
+            "| key | without it | meaning |",
+            "|---|---|---|",
+        ]
+        for key, field in rows_of(record).items():
+            lines.append(f"| `{key}` | {_default(field)} | {field.metadata['meaning']} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def verbs() -> str:
+    lines = ["| verb | keys | what happens |", "|---|---|---|"]
+    for name, verb in VERBS.items():
+        keys_ = ", ".join([*(f"`{key}`" for key in verb.needs), *(f"(`{key}`)" for key in verb.may)])
+        lines.append(f"| `{name}` | {keys_} | {verb.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    value = field.default
+    if value is dataclasses.MISSING:
+        return "needed"
+    if value is None:
+        return ""
+    if isinstance(value, Span):
+        return f"{value.low:g}" if value.low == value.high else f"[{value.low:g}, {value.high:g}]"
+    if isinstance(value, tuple):
+        return ", ".join(f"{item[0]} {item[1]:g}" if isinstance(item, tuple) else str(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
