@@ -7,7 +7,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lab_support import lab_plan, needs_lab
 
 from simulations.checks.judge import judge
 from simulations.defects import DEFECTS
+from simulations.mesh import wait_for
 from simulations.runs import run_plan
 from simulations.worlds.contract import Outcome, WorldUnavailableError
 from simulations.worlds.lab.world import LabError, LabWorld, why_not
@@ -256,7 +256,8 @@ def test_nothing_is_left_when_whoever_asked_is_ended(number: signal.Signals) -> 
     driver = subprocess.Popen([sys.executable, "-c", DRIVER], stderr=subprocess.PIPE, env=environment, cwd=REPOSITORY)
     assert driver.stderr is not None
     assert b"built and enrolled" in driver.stderr.readline()
-    wait_until(lambda: len(descendants(driver.pid)) >= 7)  # unshare, the first inside, the forwarder, four daemons
+    # unshare, the first inside, the forwarder, four daemons
+    wait_for(lambda: len(descendants(driver.pid)) >= 7, 40, "a lab that runs")
     watched = [os.pidfd_open(pid) for pid in descendants(driver.pid)]
     driver.send_signal(number)
     driver.wait(timeout=20)
@@ -286,10 +287,3 @@ def test_a_plan_that_the_lab_cannot_perform_is_refused_with_code_reason_and_acti
     with pytest.raises(WorldUnavailableError, match=r"^lab-too-long: 90000 s of real time; at most 14400 s here"):
         LabWorld().run(replace(lab_plan(8), duration_s=90_000))
     assert why_not(lab_plan(8)) == ""
-
-
-def wait_until(holds) -> None:
-    end_s = time.monotonic() + 40
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.05)

@@ -33,7 +33,7 @@ from simulations.worlds.lab.machines import CLONE, Machine, Machines
 from simulations.worlds.lab.network import LabFaultError, Network, find_nft
 from simulations.worlds.lab.state import Weather
 
-LINKED_WITHIN_S = 20.0
+LINKED_WITHIN_S = 10.0
 """From the start of the daemons until the plan's time begins, if links do not come sooner."""
 CONVERGED_POLL_S = 0.25
 CLOCK_SLACK_S = 5.0
