@@ -78,10 +78,11 @@ def enrol(data_dir: Path, bundle_file: Path, network_root: PublicKey | None, now
 def read_enrolment(data_dir: Path) -> Enrolment:
     """Who this data directory is, enrolled or not. Raises LocalFaultError when a file is damaged or exposed."""
     device = keyfiles.read_device_key(data_dir).device_id
-    if not (data_dir / keyfiles.NETWORK_ROOT_FILE).exists():
+    enrolled = (data_dir / keyfiles.CERTIFICATE_FILE).exists()
+    if not enrolled and not (data_dir / keyfiles.NETWORK_ROOT_FILE).exists():
         return Enrolment(device, None, None)
     network = keyfiles.read_network_root(data_dir)
-    if not (data_dir / keyfiles.CERTIFICATE_FILE).exists():
+    if not enrolled:
         return Enrolment(device, network, None)
     return Enrolment(device, network, keyfiles.read_certificate(data_dir, network))
 

@@ -13,8 +13,9 @@ import pytest
 
 from meshnode.client import ApiError, Client
 from meshnode.config import ApiConfig, Config, NodeConfig
-from meshnode.config.surroundings import closed_directories, notes
+from meshnode.config.surroundings import closed_directories, exposed, faults, notes
 from meshnode.errors import LocalFaultError
+from meshnode.storage import keyfiles
 
 OURS = grp.getgrgid(os.getgid()).gr_name
 
@@ -47,10 +48,35 @@ def test_an_unknown_group_is_refused_and_what_is_not_there_is_noted(place: Path)
     with pytest.raises(LocalFaultError) as caught:
         notes(config_with(place, group="no-such-group"))
     assert caught.value.code == "config-unknown-group"
-    directory, keys, rest = notes(config_with(place))
-    assert f"the directory {place / 'run'} of the sockets is not there" in directory
-    assert "could not start the node: key-file-missing" in keys
+    (rest,) = notes(config_with(place))
     assert rest.startswith("not looked at: ")
+
+
+def test_what_would_stop_the_start_is_a_fault(place: Path) -> None:
+    config = config_with(place)
+    missing, sockets = faults(config)
+    assert (missing.code, sockets.code) == ("data-dir-missing", "socket-unusable")
+    assert f"the directory {place / 'run'} of the sockets is not there" in sockets.reason
+    (place / "run").mkdir()
+    (place / "data").write_text("no directory")
+    assert [fault.code for fault in faults(config)] == ["data-dir-missing"]
+    (place / "data").unlink()
+    (place / "data").mkdir()
+    assert [fault.code for fault in faults(config)] == ["key-file-missing"]
+    keyfiles.create_node_keys(place / "data")
+    assert [fault.code for fault in faults(config)] == ["not-enrolled"]
+    (place / "data" / keyfiles.DEVICE_KEY_FILE).chmod(0o644)
+    assert [fault.code for fault in faults(config)] == ["key-file-exposed"]
+
+
+def test_what_is_open_to_more_than_the_owner_is_a_note(place: Path) -> None:
+    (place / "data").mkdir(0o700)
+    assert exposed(config_with(place)) == []
+    assert [fault.code for fault in exposed(config_with(place, mode=0o666))] == ["socket-open"]
+    (place / "data").chmod(0o755)
+    (found,) = exposed(config_with(place))
+    assert (found.code, found.action.split(",")[0]) == ("data-dir-open", f"chmod 700 {place / 'data'}")
+    assert "data-dir-open" in notes(config_with(place))[0]
 
 
 def test_a_client_names_the_directory_that_it_may_not_enter(place: Path) -> None:

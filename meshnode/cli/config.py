@@ -20,17 +20,20 @@ def config() -> None:
 
 @config.command()
 @_config_argument
+@click.option("--file-only", is_flag=True, help="Check the file alone: it is meant for another machine or user.")
 @json_option
-def check(file: Path, as_json: bool) -> None:
-    """Read FILE as the daemon would; exit code 4 and the line if anything is wrong.
+def check(file: Path, file_only: bool, as_json: bool) -> None:
+    """Read FILE as the daemon would, and look whether this user could start the node here.
 
-    Notes tell what the file expects of this machine and did not find, and what was not looked at.
+    Exit code 4 and what is wrong, if anything is. Notes tell what is odd and stops nothing, and what was not looked at.
     """
     from meshnode.config import load
-    from meshnode.config.surroundings import notes
+    from meshnode.config.surroundings import faults, notes
 
     loaded = load(file)
-    noted = notes(loaded)
+    noted = ["only the file was looked at: no group, key or directory"] if file_only else notes(loaded)
+    if not file_only and (found := faults(loaded)):
+        raise found[0]
     if as_json:
         output.as_json({"ok": True, "peers": len(loaded.peers), "socket": str(loaded.socket), "notes": noted})
         return

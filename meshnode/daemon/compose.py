@@ -28,7 +28,7 @@ from meshnode.api.server import ApiServer
 from meshnode.api.settings import ApiLimits, ApiSettings, SocketSettings
 from meshnode.api.sockets import open_listeners
 from meshnode.config import Config
-from meshnode.config.surroundings import closed_directories, group_id, relay_not_certified
+from meshnode.config.surroundings import closed_directories, exposed, group_id, relay_not_certified
 from meshnode.core.custody import RelaySettings
 from meshnode.core.events import AddressFound, Now
 from meshnode.core.hello import LinkAuthenticator
@@ -137,8 +137,8 @@ async def _serve(
         loop.note_degraded(notice)
     if config.node.relay and not relay:
         loop.note_degraded(relay_not_certified())
-    for closed in closed_directories(config):
-        say(closed.code, f"{closed.reason}; {closed.action}", logging.WARNING)
+    for odd in [*closed_directories(config), *exposed(config)]:
+        say(odd.code, f"{odd.reason}; {odd.action}", logging.WARNING)
     server = ApiServer(Service(loop, store, links, _clock), ApiLimits(), loop.count_refusal)
     listeners = open_listeners(_api_settings(config))
     certificate = identity.certificate

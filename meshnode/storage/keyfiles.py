@@ -97,7 +97,7 @@ def read_identity(data_dir: Path) -> Identity:
     """All of it, and that it belongs together. Raises LocalFaultError; dates are judged by whoever has a clock."""
     device_key = read_device_key(data_dir)
     store_key = read_store_key(data_dir)
-    if not (data_dir / CERTIFICATE_FILE).exists() or not (data_dir / NETWORK_ROOT_FILE).exists():
+    if not (data_dir / CERTIFICATE_FILE).exists():
         raise LocalFaultError(
             "not-enrolled",
             f"{data_dir} has keys, but no certificate",
@@ -159,7 +159,7 @@ def read(path: Path, label: str, *, private: bool) -> bytes:
 
     The permissions checked are those of the opened file, so nothing can be swapped in between.
     """
-    with _translated(path):
+    with _translated(path, _remedy(path, label) if label == NETWORK_ROOT_LABEL else ""):
         # Without O_NONBLOCK, a pipe put in the place of a key would hang the start.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -171,7 +171,7 @@ def read(path: Path, label: str, *, private: bool) -> bytes:
     try:
         return armour.decode_untrusted(data, label)
     except UntrustedInputError as error:
-        raise _damaged(path, error.reason) from None
+        raise _damaged(path, label, error.reason) from None
 
 
 def read_handed_in(path: Path, label: str) -> bytes:
@@ -185,7 +185,7 @@ def read_handed_in(path: Path, label: str) -> bytes:
 def _read_sized(path: Path, label: str, size_bytes: int, *, private: bool) -> bytes:
     content = read(path, label, private=private)
     if len(content) != size_bytes:
-        raise _damaged(path, f"{label} must have {size_bytes} bytes")
+        raise _damaged(path, label, f"{label} must have {size_bytes} bytes")
     return content
 
 
@@ -270,7 +270,18 @@ def _exists(path: Path) -> LocalFaultError:
     )
 
 
-def _damaged(path: Path, reason: str) -> LocalFaultError:
-    return LocalFaultError(
-        "key-file-damaged", f"{path}: {reason}", "put the file back from a backup, or make a new key and enrol again"
-    )
+def _damaged(path: Path, label: str, reason: str) -> LocalFaultError:
+    return LocalFaultError("key-file-damaged", f"{path}: {reason}", _remedy(path, label))
+
+
+def _remedy(path: Path, label: str) -> str:
+    """What brings a file back. Only a secret that is lost needs a new key; a public file exists elsewhere too."""
+    enrol = f"meshnode enrol --data {shlex.quote(str(path.parent))}"
+    if label == CERTIFICATE_LABEL:
+        return f"enrol the file of the NOC authority again, the key is as it was: {enrol} FILE"
+    if label == NETWORK_ROOT_LABEL:
+        return (
+            "it is no secret, and the same at every node of the network: put it back from a backup or from "
+            f"another node; or move it away and enrol again: {enrol} --network-root FILE CERTIFICATE"
+        )
+    return "put the file back from a backup, or make a new key and enrol again"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +29,7 @@ class DataDirLock:
 
     @classmethod
     def acquire(cls, directory: Path | str) -> DataDirLock:
-        """Raises LocalFaultError ``data-dir-in-use`` or ``data-dir-unwritable``. Never waits."""
+        """Raises LocalFaultError ``data-dir-in-use``, ``data-dir-missing`` or ``data-dir-unwritable``. Never waits."""
         path = Path(directory) / LOCK_FILE
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -75,9 +76,28 @@ def _name_holder(descriptor: int) -> None:
             raise
 
 
+def check_usable(directory: Path) -> None:
+    """Whether a node of this user could hold its lock here, without a trace. LocalFaultError ``data-dir-*``."""
+    try:
+        directory.stat()
+        if not directory.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, "this user may not write there")
+    except OSError as error:
+        raise _unwritable(directory / LOCK_FILE, error) from error
+
+
 def _unwritable(path: Path, error: OSError) -> LocalFaultError:
-    return LocalFaultError(
-        "data-dir-unwritable",
-        f"{path}: {error.strerror}",
-        "create the data directory and let the node's user write in it",
-    )
+    directory = shlex.quote(str(path.parent))
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return LocalFaultError(
+            "data-dir-missing",
+            f"there is no data directory {path.parent}",
+            f"check the path; a new node begins with: meshnode init --data {directory} --noc CODE --name NAME",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        action = f"run meshnode as the owner of {directory}, or give the directory and all in it to this user (chown)"
+    else:
+        action = f"look at the disk that holds {directory}: mount, space and permissions"
+    return LocalFaultError("data-dir-unwritable", f"{path}: {error.strerror}", action)

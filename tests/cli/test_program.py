@@ -101,12 +101,14 @@ def test_a_right_configuration_is_checked_and_shown_and_a_wrong_one_is_a_local_f
 ) -> None:
     file = tmp_path / "node.toml"
     file.write_text('[node]\ndata_dir = "d"\n[[peer]]\naddresses = ["hub:7411"]\n')
-    checked = meshnode("config", "check", file, "--json").json
+    checked = meshnode("config", "check", "--file-only", file, "--json").json
     assert (checked["ok"], checked["peers"], checked["socket"]) == (True, 1, str(tmp_path / "d" / "api.sock"))
-    assert any("key-file-missing" in note for note in checked["notes"])
-    said = meshnode("config", "check", file)
+    said = meshnode("config", "check", "--file-only", file)
     assert "1 peers" in said.out
-    assert "note: this user could not start the node: key-file-missing: " in said.err
+    assert "note: only the file was looked at" in said.err
+    said = meshnode("config", "check", file, "--json")
+    assert (said.code, said.out, said.error["code"]) == (4, "", "data-dir-missing")
+    assert "meshnode init" in said.error["action"]
     again = tmp_path / "again.toml"
     again.write_text(meshnode("config", "show", file).out)
     assert meshnode("config", "show", again, "--json").json == meshnode("config", "show", file, "--json").json

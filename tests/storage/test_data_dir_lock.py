@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshnode.errors import LocalFaultError
-from meshnode.storage.lock import LOCK_FILE, DataDirLock
+from meshnode.storage.lock import LOCK_FILE, DataDirLock, check_usable
 
 
 def test_a_second_daemon_on_one_data_directory_is_refused_and_told_who_runs(tmp_path: Path) -> None:
@@ -20,6 +20,29 @@ def test_a_second_daemon_on_one_data_directory_is_refused_and_told_who_runs(tmp_
         assert caught.value.code == "data-dir-in-use"
         assert caught.value.action
     DataDirLock.acquire(tmp_path).release()
+
+
+def test_a_missing_directory_and_one_that_is_denied_need_different_things(tmp_path: Path) -> None:
+    for look in (DataDirLock.acquire, check_usable):
+        with pytest.raises(LocalFaultError) as caught:
+            look(tmp_path / "nope")
+        assert caught.value.code == "data-dir-missing"
+        assert f"meshnode init --data {tmp_path / 'nope'}" in caught.value.action
+    check_usable(tmp_path)
+    tmp_path.chmod(0)
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)  # root may enter everything
+    try:
+        for look in (DataDirLock.acquire, check_usable):
+            with pytest.raises(LocalFaultError) as caught:
+                look(tmp_path)
+            assert caught.value.code == "data-dir-unwritable"
+            assert "run meshnode as the owner" in caught.value.action
+    finally:
+        if was == 0:
+            os.seteuid(was)
+        tmp_path.chmod(0o700)
 
 
 def test_release_is_harmless_when_done_twice(tmp_path: Path) -> None:
@@ -60,7 +83,7 @@ def test_only_the_owner_may_read_the_lock_file(tmp_path: Path) -> None:
 
 
 def test_a_missing_directory_or_a_planted_link_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LocalFaultError, match="data-dir-unwritable"):
+    with pytest.raises(LocalFaultError, match="data-dir-missing"):
         DataDirLock.acquire(tmp_path / "missing")
     victim = tmp_path / "victim"
     victim.write_text("precious")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshnode import enrolment
 from meshnode.core import certificates
 from meshnode.core.keys import SigningKey
 from meshnode.errors import LocalFaultError, MeshnodeError, UntrustedInputError
@@ -190,6 +191,26 @@ def test_a_directory_with_keys_alone_is_not_enrolled(data_dir: Path) -> None:
     error = fault(keyfiles.read_identity, data_dir)
     assert error.code == "not-enrolled"
     assert "meshnode enrol" in error.action
+
+
+def test_a_lost_network_root_is_named_though_the_certificate_is_there(data_dir: Path) -> None:
+    enrol(data_dir, keyfiles.create_node_keys(data_dir))
+    (data_dir / keyfiles.NETWORK_ROOT_FILE).unlink()
+    error = fault(keyfiles.read_identity, data_dir)
+    assert (error.code, error.reason) == ("key-file-missing", f"{data_dir / 'network.root'} does not exist")
+    assert "--network-root" in error.action
+    assert fault(enrolment.read_enrolment, data_dir).code == "key-file-missing"
+
+
+def test_a_damaged_public_file_needs_no_new_key(data_dir: Path) -> None:
+    enrol(data_dir, keyfiles.create_node_keys(data_dir))
+    (data_dir / keyfiles.CERTIFICATE_FILE).write_bytes(b"")
+    error = fault(keyfiles.read_identity, data_dir)
+    assert error.code == "key-file-damaged"
+    assert f"meshnode enrol --data {data_dir}" in error.action
+    assert "new key" not in error.action
+    (data_dir / keyfiles.NETWORK_ROOT_FILE).write_bytes(b"")
+    assert "no secret" in fault(keyfiles.read_identity, data_dir).action
 
 
 def test_a_certificate_of_another_device_or_network_is_a_local_fault(data_dir: Path) -> None:
