@@ -159,16 +159,15 @@ class Host:
         self.down()
 
     def _settle(self) -> None:
-        """Ends the commit that is under way, and those that wait, at once."""
+        """Ends the commit that is under way, and those that wait, at once: durable or, on a full disk, failed."""
+        paused, self.paused = self.paused, False
         while self.flight is not None or self.groups:
             self._end_commit(self.life, self.flight) if self.flight is not None else self._begin_commit()
+        self.paused = paused
 
     def backup(self) -> Disk:
         """A copy of the disk; what is on its way is made durable first."""
-        if not self.disk.full:
-            self._settle()
-        if not self.disk.is_clean():
-            self.disk.abandon()
+        self._settle()
         return self.disk.copied()
 
     # --- steps ----------------------------------------------------------------------------------------------------

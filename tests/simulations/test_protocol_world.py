@@ -294,3 +294,11 @@ def test_every_text_that_is_written_is_marked(quiet: Outcome) -> None:
     assert all(text.startswith(MARK) for text in texts)
     assert len(set(texts)) == len(texts)
     assert canary(1, 2, 60).startswith(canary(1, 2))
+
+
+def test_a_backup_of_a_node_whose_disk_is_full_takes_nothing_from_under_it() -> None:
+    full = '[[fault]]\nat_s = 30\nverb = "disk-full"\nnodes = ["NL"]\nfor_s = 40\n'
+    slow = dataclasses.replace(plan_of(full + fault("clone", 'nodes = ["NL"]\nfor_s = 20')))
+    plan = dataclasses.replace(slow, options=dataclasses.replace(slow.options, commit_s=(1.0, 5.0)))
+    _, verdict = runs.run_plan(plan, ProtocolWorld())
+    assert verdict.held, verdict.violations
