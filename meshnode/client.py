@@ -175,8 +175,11 @@ class Client:
         changes: Sequence[ChangeRequest] = (),
         attachments: Sequence[AttachmentRequest] = (),
         share_with: Sequence[str] = (),
+        with_relays: bool = False,
     ) -> WrittenView:
-        request = OpenRequest(kind, dict(fields or {}), list(changes), list(attachments), list(share_with))
+        """``with_relays``: devices of these NOCs that are relays become readers too, for good."""
+        nocs = _codes(share_with, "share_with")
+        request = OpenRequest(kind, dict(fields or {}), list(changes), list(attachments), nocs, with_relays)
         return self._post("/v1/incidents", request)
 
     def change(
@@ -196,8 +199,9 @@ class Client:
     ) -> WrittenView:
         return self._post(_path(incident, "log"), LogRecord(text, precedence, marking, category))
 
-    def share(self, incident: str, nocs: Sequence[str]) -> WrittenView:
-        return self._post(_path(incident, "members"), ShareRequest(list(nocs)))
+    def share(self, incident: str, nocs: Sequence[str], *, with_relays: bool = False) -> WrittenView:
+        """Makes the devices of these NOCs members; ``with_relays`` as in :meth:`open_incident`."""
+        return self._post(_path(incident, "members"), ShareRequest(_codes(nocs, "nocs"), with_relays))
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -371,6 +375,13 @@ def _parse_events(response: http.client.HTTPResponse) -> Iterator[tuple[str, His
             elif not name:
                 yield place, None
             name, data = "", b""
+
+
+def _codes(nocs: Sequence[str], parameter: str) -> list[str]:
+    """A text is a sequence of texts too, so a type checker does not see that "NL" would become N and L."""
+    if isinstance(nocs, str):
+        raise TypeError(f'{parameter} takes a list of NOC codes: ["{nocs}"], not "{nocs}"')
+    return list(nocs)
 
 
 def _path(incident: str, *segments: str, **parameters: str | int | None) -> str:

@@ -55,6 +55,14 @@ async def test_every_read_returns_its_view(tmp_path):
         await in_thread(script)
 
 
+def test_a_text_in_the_place_of_a_list_of_nocs_is_not_taken_letter_by_letter() -> None:
+    client = Client("nowhere.sock")
+    with pytest.raises(TypeError, match=r'share_with takes a list of NOC codes: \["NL"\]'):
+        client.open_incident("other", {"title": "T"}, share_with="NL")
+    with pytest.raises(TypeError, match="nocs takes a list"):
+        client.share(INCIDENT, "NL")
+
+
 async def test_changes_return_the_ids_that_a_later_change_names(tmp_path):
     async with serving(tmp_path) as rig:
 

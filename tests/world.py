@@ -296,7 +296,7 @@ class World:
     ) -> IncidentId:
         changes = (Change(ChangeKind.SET, field="title", value=title),)
         request = next(self._numbers)
-        event = OpenIncident(request, "duty officer", "cbrn-e", changes, attached, share_with=share)
+        event = OpenIncident(request, "duty officer", "cbrn-e", changes, attached, share_with=share, with_relays=True)
         return self.ask(host, event).incident
 
     def set(self, host: Host, incident: IncidentId, name: str, value: object) -> Written:
@@ -309,7 +309,7 @@ class World:
         return self.ask(host, ChangeIncident(next(self._numbers), incident, f"officer at {host.name}", changes))
 
     def share(self, host: Host, incident: IncidentId, *nocs: str) -> Written:
-        return self.ask(host, ShareIncident(next(self._numbers), incident, "manager", nocs))
+        return self.ask(host, ShareIncident(next(self._numbers), incident, "manager", nocs, with_relays=True))
 
 
 def _identity_of(host: Host) -> PeerIdentity:

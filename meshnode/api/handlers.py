@@ -145,7 +145,7 @@ async def open_incident(call: Call) -> WrittenView:
     places += _add_changes(changes, request.changes)
     attachments = [_attachment(item) for item in request.attachments]
     written = await call.service.open_incident(
-        request.kind, call.operator, changes, attachments, tuple(request.share_with)
+        request.kind, call.operator, changes, attachments, tuple(request.share_with), request.with_relays
     )
     return _written_view(written, places)
 
@@ -167,7 +167,7 @@ async def append_log(call: Call) -> WrittenView:
 
 async def share_incident(call: Call) -> WrittenView:
     request: ShareRequest = call.body
-    written = await call.service.share(call.incident, call.operator, tuple(request.nocs))
+    written = await call.service.share(call.incident, call.operator, tuple(request.nocs), request.with_relays)
     return _written_view(written, list(range(len(written.dots))))
 
 

@@ -72,6 +72,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "unknown-value": ProblemType(409, "The field does not have the value that was named"),
     "object-exists": ProblemType(409, "The object exists already"),
     "noc-unknown": ProblemType(409, "No device of this NOC is known here"),
+    "relays-only": ProblemType(409, "The devices of this NOC are relays"),
     "no-prekey": ProblemType(409, "A device cannot be sealed to yet"),
     "already-members": ProblemType(409, "They are members already"),
     "no-usable-key": ProblemType(409, "There is no key to write under yet"),

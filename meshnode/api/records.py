@@ -116,6 +116,8 @@ class OpenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changes: Changes = []
     attachments: Attachments = []
     share_with: Nocs = []
+    with_relays: bool = False
+    """Devices of these NOCs that are relays become readers too, for good; without it they are left out."""
 
 
 class ChangesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +127,8 @@ class ChangesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class ShareRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nocs: Annotated[list[Noc], Meta(min_length=1, max_length=NOCS_MAX)]
+    with_relays: bool = False
+    """As when an incident is opened."""
 
 
 # --- query parameters: text, converted to these types -------------------------------------------------------------

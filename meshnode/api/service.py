@@ -93,11 +93,15 @@ class NodeService(Protocol):
         changes: Sequence[Change],
         attachments: Sequence[Attachment],
         share_with: Sequence[str],
-    ) -> Written: ...
+        with_relays: bool = False,
+    ) -> Written:
+        """``with_relays``: relays among the devices of these NOCs become members too."""
 
     async def change(
         self, incident: IncidentId, operator: str, changes: Sequence[Change], attachments: Sequence[Attachment]
     ) -> Written:
         """All changes or none. ``Written.dots`` and ``.objects`` follow the order of ``changes``."""
 
-    async def share(self, incident: IncidentId, operator: str, nocs: Sequence[str]) -> Written: ...
+    async def share(
+        self, incident: IncidentId, operator: str, nocs: Sequence[str], with_relays: bool = False
+    ) -> Written: ...

@@ -14,7 +14,7 @@ import click
 
 from meshnode.cli import output, suggestions
 from meshnode.cli.connection import client_command
-from meshnode.cli.incident_write import split_nocs
+from meshnode.cli.incident_write import split_nocs, with_relays_option
 from meshnode.cli.values import parse_assignment
 from meshnode.errors import LocalFaultError, MeshnodeError
 
@@ -50,6 +50,7 @@ CAP_READ_BYTES_MAX = 1024 * 1024 + 1
     help="Further first values; FIELD+=VALUE in sets.",
 )
 @click.option("--share", "share_with", multiple=True, metavar="NOC,NOC", help="NOCs that become members at once.")
+@with_relays_option
 @click.option("--language", default="en", show_default=True, help="Preferred language of the alert's title.")
 @client_command(writes=True)
 def open_command(
@@ -59,6 +60,7 @@ def open_command(
     title: str | None,
     fields: tuple[str, ...],
     share_with: tuple[str, ...],
+    with_relays: bool,
     language: str,
     as_json: bool,
 ) -> None:
@@ -74,7 +76,11 @@ def open_command(
     batches, attachments = _from_alert(alert, replaced) if alert else ([], [])
     first = by_hand + (batches[0] if batches else [])
     written = client.open_incident(
-        chosen_kind, changes=first, attachments=attachments, share_with=split_nocs(share_with)
+        chosen_kind,
+        changes=first,
+        attachments=attachments,
+        share_with=split_nocs(share_with),
+        with_relays=with_relays,
     )
     try:
         for batch in filter(None, batches[1:]):

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 json_value_option = click.option("--json-value", is_flag=True, help="VALUE is JSON, whatever the field.")
 
+with_relays_option = click.option(
+    "--with-relays", is_flag=True, help="Let relays (hubs) of these NOCs read it too; it cannot be undone."
+)
+
 
 @click.command("set")
 @incident_argument
@@ -287,11 +291,16 @@ def attach(client: Client, incident: str, file: Path, name: str | None, media_ty
 @click.command()
 @incident_argument
 @click.argument("nocs", nargs=-1, required=True, metavar="NOC...")
+@with_relays_option
 @client_command(writes=True)
-def share(client: Client, incident: str, nocs: tuple[str, ...], as_json: bool) -> None:
-    """Make the devices of these NOCs members. They can read the whole record, past and future."""
+def share(client: Client, incident: str, nocs: tuple[str, ...], with_relays: bool, as_json: bool) -> None:
+    """Make the devices of these NOCs members. They can read the whole record, past and future.
+
+    It counts for the devices that are known now: one that a NOC enrols later sees nothing until the incident is shared
+    with that NOC again. That is so in your own NOC, too.
+    """
     identifier = find_incident(client, incident)
-    written = client.share(identifier, split_nocs(nocs))
+    written = client.share(identifier, split_nocs(nocs), with_relays=with_relays)
     if as_json:
         output.as_json(written)
     else:

@@ -146,6 +146,8 @@ class OpenIncident:
     attachments: tuple[Attachment, ...] = ()
     share_with: tuple[str, ...] = ()
     """NOC codes; every device of them that this node has a prekey of becomes a member."""
+    with_relays: bool = False
+    """Devices that are certified to relay too: a hub reads nothing unless somebody wants it to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,8 @@ class ShareIncident:
     incident: IncidentId
     operator: str
     nocs: tuple[str, ...]
+    with_relays: bool = False
+    """As in OpenIncident."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from meshnode.core import acts, attachments, epochs
 from meshnode.core.acts import Role
 from meshnode.core.archive import Archive, package_row, package_row_key
 from meshnode.core.causal import Position
-from meshnode.core.events import Change, ChangeKind, Now, Written
+from meshnode.core.events import Change, ChangeKind, Now, OpenIncident, ShareIncident, Written
 from meshnode.core.holdings import Holdings
 from meshnode.core.identity import Identity
 from meshnode.core.ids import DeviceId, IncidentId, KeyId, LogId, ObjectId
@@ -229,30 +229,23 @@ class Incidents:
 
     # --- local requests -------------------------------------------------------------------------------------------
 
-    def open(
-        self,
-        kind: str,
-        changes: Sequence[Change],
-        attached: Sequence[Operation],
-        share_with: Sequence[str],
-        operator: str,
-        now: Now,
-    ) -> Written:
+    def open(self, event: OpenIncident, attached: Sequence[Operation], now: Now) -> Written:
         """A new incident with its first epoch. Raises RefusedError; then nothing was staged."""
         nonce = self._random_bytes(acts.NONCE_BYTES)
         incident = acts.incident_id(self._identity.device, nonce)
         replica = Replica(incident, self._store, self._identity.network_root, self._sealer)
         replica.on_key = self._archive.key_keeper(incident)
-        invited = self._devices_of(share_with, Role.WRITER)
+        invited = self._devices_of(event.share_with, Role.WRITER, with_relays=event.with_relays)
         me = (self._identity.device, self._identity.certificate.noc, Role.MANAGER)
         members = [me, *(member for member in invited if member[0] != me[0])]
         recipients = self._prekeys([device for device, _, _ in members])
-        kind_change = Change(ChangeKind.SET, field="kind", value=kind)
-        planned = self._plan(replica, [kind_change, *changes])
+        kind_change = Change(ChangeKind.SET, field="kind", value=event.kind)
+        planned = self._plan(replica, [kind_change, *event.changes])
         self.replicas[incident] = replica
-        self._write_epoch(replica, recipients, [acts.create_act(nonce, members)], operator, now)
+        self._write_epoch(replica, recipients, [acts.create_act(nonce, members)], event.operator, now)
         operations = [operation for operation, _ in planned] + list(attached)
-        dots = self.own_logs.write(replica, operations, operator, now, self._require_key(replica, operator, now))
+        key_id = self._require_key(replica, event.operator, now)
+        dots = self.own_logs.write(replica, operations, event.operator, now, key_id)
         touched = tuple(obj for _, obj in planned[1:])
         return Written(incident, tuple(dots[1 : len(planned)]), touched, attachments.objects_of(attached))
 
@@ -274,18 +267,20 @@ class Incidents:
         touched = tuple(obj for _, obj in planned)
         return Written(incident, tuple(dots[: len(planned)]), touched, attachments.objects_of(attached))
 
-    def share(self, incident: IncidentId, nocs: Sequence[str], operator: str, now: Now) -> Written:
+    def share(self, event: ShareIncident, now: Now) -> Written:
         """Adds the devices of these NOCs, with a new epoch whose key opens the whole record."""
+        incident = event.incident
         replica = self.readable(incident)
         self._require_role(replica, Role.MANAGER)
         present = {member.device for member in replica.group.members()}
-        added = [m for m in self._devices_of(nocs, Role.WRITER) if m[0] not in present]
+        invited = self._devices_of(event.nocs, Role.WRITER, with_relays=event.with_relays)
+        added = [member for member in invited if member[0] not in present]
         if not added:
             raise RefusedError(
                 "already-members", "every device of these NOCs is a member already", "see: meshnode incident members"
             )
         recipients = self._prekeys(sorted(present | {device for device, _, _ in added}))
-        self._write_epoch(replica, recipients, [acts.add_act(added)], operator, now)
+        self._write_epoch(replica, recipients, [acts.add_act(added)], event.operator, now)
         self._watch_epochs(incident, replica, now)
         return Written(incident, (), ())
 
@@ -325,19 +320,36 @@ class Incidents:
             raise RefusedError("no-usable-key", "no epoch is right for the members known here", "try again in a moment")
         return renewed
 
-    def _devices_of(self, nocs: Sequence[str], role: Role) -> list[tuple[DeviceId, str, Role]]:
+    def _devices_of(self, nocs: Sequence[str], role: Role, *, with_relays: bool) -> list[tuple[DeviceId, str, Role]]:
+        """The devices of these NOCs. A relay stores what it cannot read; it is made a reader only when asked for,
+        because a member is never removed again."""
         members = []
         for noc in sorted(set(nocs)):
             devices = self._roster.devices_of(noc)
             if not devices:
-                known = ", ".join(self._roster.nocs())
                 raise RefusedError(
                     "noc-unknown",
                     f"no device of {noc} has been heard of",
-                    f"wait until one has been connected to the mesh once; known are {known}",
+                    f"wait until one has been connected to the mesh once; known are {self._known_readers()}",
                 )
-            members += [(enrolled.certificate.device, noc, role) for enrolled in devices]
+            chosen = [one for one in devices if with_relays or not one.certificate.relay]
+            if not chosen:
+                raise RefusedError(
+                    "relays-only",
+                    f"the devices of {noc} known here are relays, which store what they cannot read; as members they "
+                    "would read the whole record, and nobody can be taken out again",
+                    "leave them out: they pass the incident on all the same. If they are to read it: --with-relays "
+                    "(with_relays in the API)",
+                )
+            members += [(enrolled.certificate.device, noc, role) for enrolled in chosen]
         return members
+
+    def _known_readers(self) -> str:
+        """NOCs with a device that is no relay."""
+        nocs = self._roster.nocs()
+        return (
+            ", ".join(n for n in nocs if not all(one.certificate.relay for one in self._roster.devices_of(n))) or "none"
+        )
 
     def _prekeys(self, devices: Sequence[DeviceId]) -> list[Prekey]:
         prekeys = []

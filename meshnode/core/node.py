@@ -282,7 +282,7 @@ class Node:
     def _on_open(self, event: OpenIncident) -> None:
         def act() -> Written:
             attached = attachments.attach(event.attachments, self._random_bytes)
-            return self.incidents.open(event.kind, event.changes, attached, event.share_with, event.operator, self._now)
+            return self.incidents.open(event, attached, self._now)
 
         self._answer(event.request, act)
 
@@ -294,7 +294,7 @@ class Node:
         self._answer(event.request, act)
 
     def _on_share(self, event: ShareIncident) -> None:
-        self._answer(event.request, lambda: self.incidents.share(event.incident, event.nocs, event.operator, self._now))
+        self._answer(event.request, lambda: self.incidents.share(event, self._now))
 
     def _answer(self, request: int, act: Callable[[], Written]) -> None:
         """The reply waits for the commit like every effect: what it tells is durable then."""

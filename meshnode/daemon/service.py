@@ -106,9 +106,12 @@ class Service:
         changes: Sequence[Change],
         attachments: Sequence[Attachment],
         share_with: Sequence[str],
+        with_relays: bool = False,
     ) -> Written:
         return await self._loop.request(
-            lambda number: OpenIncident(number, operator, kind, tuple(changes), tuple(attachments), tuple(share_with))
+            lambda number: OpenIncident(
+                number, operator, kind, tuple(changes), tuple(attachments), tuple(share_with), with_relays
+            )
         )
 
     async def change(
@@ -118,5 +121,9 @@ class Service:
             lambda number: ChangeIncident(number, incident, operator, tuple(changes), tuple(attachments))
         )
 
-    async def share(self, incident: IncidentId, operator: str, nocs: Sequence[str]) -> Written:
-        return await self._loop.request(lambda number: ShareIncident(number, incident, operator, tuple(nocs)))
+    async def share(
+        self, incident: IncidentId, operator: str, nocs: Sequence[str], with_relays: bool = False
+    ) -> Written:
+        return await self._loop.request(
+            lambda number: ShareIncident(number, incident, operator, tuple(nocs), with_relays)
+        )

@@ -39,7 +39,8 @@ from meshnode.errors import LocalFaultError, RefusedError, UntrustedInputError
 
 DEVICE = "d0" * 32
 LOG = LogId(b"\x10" * 32)
-NOCS = ("BE", "NL", "DE", "FR")
+NOCS = ("BE", "NL", "DE", "FR", "EU")
+RELAY_NOC = "EU"
 
 
 @dataclass
@@ -208,8 +209,9 @@ class MemoryService:
         changes: Sequence[Change],
         attachments: Sequence[Attachment],
         share_with: Sequence[str],
+        with_relays: bool = False,
     ) -> Written:
-        self._check_nocs(share_with)
+        self._check_nocs(share_with, with_relays)
         incident = IncidentId(len(self.incidents).to_bytes(16, "big"))
         self.incidents[incident] = _Incident(incident, kind, {("incident", ROOT_OBJECT): {}})
         self.incidents[incident].nocs += share_with
@@ -260,8 +262,10 @@ class MemoryService:
         self._grew = trio.Event()
         return Written(incident, tuple(dots), tuple(objects), tuple(files))
 
-    async def share(self, incident: IncidentId, operator: str, nocs: Sequence[str]) -> Written:
-        self._check_nocs(nocs)
+    async def share(
+        self, incident: IncidentId, operator: str, nocs: Sequence[str], with_relays: bool = False
+    ) -> Written:
+        self._check_nocs(nocs, with_relays)
         self._incident(incident).nocs += nocs
         return Written(incident, (), ())
 
@@ -285,8 +289,10 @@ class MemoryService:
             raise RefusedError("unknown-incident", "this node holds no such incident", "list the incidents")
         return found
 
-    def _check_nocs(self, nocs: Sequence[str]) -> None:
+    def _check_nocs(self, nocs: Sequence[str], with_relays: bool) -> None:
         for noc in nocs:
+            if noc == RELAY_NOC and not with_relays:
+                raise RefusedError("relays-only", f"the devices of {noc} are relays", "give --with-relays")
             if noc not in NOCS:
                 raise RefusedError("noc-unknown", f"no device of {noc} is known", "see the peers")
 

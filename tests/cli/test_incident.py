@@ -54,6 +54,17 @@ def test_an_incident_is_opened_by_hand_with_first_values_and_members(daemon: Dae
     assert [member["noc"] for member in members] == ["BE", "NL", "DE", "FR"]
 
 
+def test_a_relay_is_made_a_reader_only_on_demand(daemon: Daemon, incident: str, meshnode: Meshnode) -> None:
+    said = meshnode("incident", "share", incident, "EU", "--json")
+    assert (said.code, said.error["code"]) == (1, "relays-only")
+    by_hand = ("incident", "open", "--kind", "other", "--title", "T", "--share", "EU")
+    assert meshnode(*by_hand, "--json").error["code"] == "relays-only"
+    done(meshnode("incident", "share", incident, "EU", "--with-relays"))
+    done(meshnode(*by_hand, "--with-relays"))
+    members = meshnode("incident", "members", incident, "--json").json
+    assert [member["noc"] for member in members] == ["BE", "EU"]
+
+
 def test_an_incident_is_opened_from_a_cap_alert_and_keeps_the_file_as_it_came(
     daemon: Daemon, meshnode: Meshnode, tmp_path: Path
 ) -> None:

@@ -161,6 +161,41 @@ def test_a_refused_request_writes_nothing_and_says_why(ask: object, code: str) -
     alike([be, nl], incident)
 
 
+def test_a_relay_becomes_a_reader_only_when_somebody_insists() -> None:
+    world = World(3)
+    be = world.add("BE", relay=False)
+    nl, hub = world.add("NL", "1", relay=False, peers=("BE:1",)), world.add("NL", "2", peers=("BE:1",))
+    eu = world.add("EU", peers=("BE:1",))
+    world.run(5.0)
+    relays = {hub.identity.device, eu.identity.device}
+
+    def ask(*nocs: str, insist: bool = False) -> None:
+        world.ask(be, ShareIncident(next(world._numbers), incident, "manager", nocs, insist))
+
+    incident = world.ask(be, OpenIncident(901, "duty", "other", ())).incident
+    for refuse in (lambda: ask("NL", "EU"), lambda: world.ask(be, OpenIncident(902, "d", "other", (), (), ("EU",)))):
+        with pytest.raises(RefusedError, match="relays-only") as caught:
+            refuse()
+        assert "--with-relays" in caught.value.action
+    with pytest.raises(RefusedError, match="noc-unknown") as caught:
+        ask("XX")
+    assert caught.value.action.endswith("known are BE, NL")
+    ask("NL")
+    members = {bytes.fromhex(member.device) for member in be.reading.members(incident)}
+    assert members == {be.identity.device, nl.identity.device}
+    ask("NL", "EU", insist=True)
+    assert {bytes.fromhex(member.device) for member in be.reading.members(incident)} == members | relays
+
+
+def test_where_only_relays_are_known_none_is_proposed() -> None:
+    world = World(3)
+    eu = world.add("EU")
+    incident = world.open(eu)
+    with pytest.raises(RefusedError, match="noc-unknown") as caught:
+        world.share(eu, incident, "XX")
+    assert caught.value.action.endswith("known are none")
+
+
 def test_one_refused_change_among_good_ones_refuses_the_whole_request() -> None:
     world, be, _, incident = pair()
     good = Change(ChangeKind.LOG, value={"text": "good"})
@@ -365,7 +400,9 @@ def test_a_record_that_becomes_readable_is_merged_a_piece_at_a_time_and_the_node
         return done
 
     monkeypatch.setattr(de.node, "step", counted)
-    world.step(be, [ShareIncident(900 + number, incident, "m", ("DE",)) for number, incident in enumerate(records)])
+    world.step(
+        be, [ShareIncident(900 + number, incident, "m", ("DE",), True) for number, incident in enumerate(records)]
+    )
     world.run(15.0)
     for incident in records:
         alike([be, de], incident)

@@ -154,7 +154,7 @@ class Daemon:
 
     async def open(self, title: str = "Release", share: tuple[str, ...] = ()) -> IncidentId:
         change = Change(ChangeKind.SET, field="title", value=title)
-        return (await self.service.open_incident("cbrn-e", "duty", [change], [], share)).incident
+        return (await self.service.open_incident("cbrn-e", "duty", [change], [], share, with_relays=True)).incident
 
     async def log(self, incident: IncidentId, text: str) -> Written:
         return await self.service.change(incident, "duty", [Change(ChangeKind.LOG, value={"text": text})], [])

@@ -44,7 +44,7 @@ async def test_a_clock_that_is_put_right_ends_it_and_the_links_come_back(
         await trio.sleep(CERTIFICATE_INTERVAL_S)
         assert be.degraded == []
         assert be.reported.count("certificate-not-yet-valid") == 1
-        await be.service.share(incident, "duty", ["NL"])
+        await be.service.share(incident, "duty", ["NL"], with_relays=True)
         await until(lambda: bool(nl.service.incidents_view()))
         await until(lambda: be.digest(incident) == nl.digest(incident))
 
