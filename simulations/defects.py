@@ -270,8 +270,9 @@ def _content_on_the_wire() -> Iterator[None]:
 def _seal_to_all() -> Iterator[None]:
     of = Incidents._devices_of
 
-    def all_(self: Incidents, nocs: Sequence[str], role: Any) -> Any:
-        return of(self, sorted({*nocs, *self._roster.nocs()}), role)
+    def all_(self: Incidents, nocs: Sequence[str], role: Any, *, with_relays: bool) -> Any:
+        del with_relays
+        return of(self, sorted({*nocs, *self._roster.nocs()}), role, with_relays=True)
 
     with patch.object(Incidents, "_devices_of", all_):
         yield

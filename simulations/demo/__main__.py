@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -156,9 +158,16 @@ def _say_how_to_play(report: Report, mesh: Mesh, cut: Cut | None) -> None:
         report.say("   Cut FR off, and heal:")
         report.say(f"     {enter} {cut.nft} '{cut.rules(node)}'")
         report.say(f"     {enter} {cut.nft} delete table inet {TABLE}")
-    pids = " ".join(str(node.pid) for node in mesh.nodes.values())
     report.say("   End it:")
-    report.say(f"     kill {pids}; rm -r {mesh.directory}")
+    report.say(f"     {end_command([node.pid for node in mesh.nodes.values()], mesh.directory)}")
+
+
+def end_command(pids: Sequence[int], directory: Path) -> str:
+    """Ends the processes and removes the directory when they have gone: a node that stops still writes. A process that
+    ended and was not waited for keeps its number, but has no ``exe``."""
+    numbers = " ".join(map(str, pids))
+    wait = f"for p in {numbers}; do while [ -e /proc/$p/exe ]; do sleep 0.1; done; done"
+    return f"kill {numbers}; {wait}; rm -r {shlex.quote(str(directory))}"
 
 
 def _make_directory(wanted: Path | None) -> Path:
