@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from meshnode.core import archive, prekeys, wire
+from meshnode.core import archive, codec, prekeys, wire
 from meshnode.core.archive import Archive
 from meshnode.core.crdt import State
 from meshnode.core.epochs import EpochBody
@@ -255,12 +255,14 @@ def _in_clear() -> Iterator[None]:
         yield
 
 
-@_defect("content beside the entry", "a run is followed by a word of its content", "I4")
+@_defect("content beside the entry", "a long message is followed by one of a newer kind, with words in clear", "I4")
 def _content_on_the_wire() -> Iterator[None]:
     send = Outbox.send_encoded
 
     def leak(self: Outbox, link: int, data: bytes, *, droppable: bool = False, bulk: bool = False) -> None:
-        send(self, link, data + MARK_BYTES if len(data) > 600 else data, droppable=droppable, bulk=bulk)
+        send(self, link, data, droppable=droppable, bulk=bulk)
+        if len(data) > 600:
+            send(self, link, codec.encode([99, MARK_BYTES]), droppable=True)
 
     with patch.object(Outbox, "send_encoded", leak):
         yield
