@@ -223,7 +223,9 @@ def _add_fields(
             changes += [Change(ChangeKind.ADD, collection, object_id, name, element) for element in value]
         else:
             raise _invalid(
-                f"{name} is a set: give a list of its elements", "mend it, or leave it out", f"{path}.{name}"
+                f"{name} of {collection} is a set of elements, and is not given one value",
+                f"on the command line write {name}+=VALUE; in the API give a list of its elements",
+                f"{path}.{name}",
             )
     return places
 

@@ -283,14 +283,17 @@ def _print_incident(view: IncidentView) -> None:
         for item in objects:
             if not item.deleted:
                 output.line("")
-                output.line(f"{collection}/{output.short(item.id)}")
+                output.line(f"{collection}/{output.short(item.id)} {_state(item)}".rstrip())
                 _print_fields(item.fields)
 
 
 def _print_object(view: ObjectView) -> None:
-    state = "deleted" if view.deleted else "edited after it was deleted" if view.edited_after_delete else ""
-    output.line(f"{view.collection}/{view.id} {state}".rstrip())
+    output.line(f"{view.collection}/{view.id} {_state(view)}".rstrip())
     _print_fields(view.fields)
+
+
+def _state(view: ObjectView) -> str:
+    return "deleted" if view.deleted else "edited after it was deleted" if view.edited_after_delete else ""
 
 
 def _print_fields(fields: dict[str, FieldView]) -> None:

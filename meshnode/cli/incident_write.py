@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from meshnode.cli import output, suggestions
-from meshnode.cli.connection import client_command, find_incident, find_object, find_value, read_field, value_id
-from meshnode.cli.incident_read import author_text, incident_argument, object_option, resolve_text
+from meshnode.cli.connection import (
+    ObjectName,
+    client_command,
+    find_incident,
+    find_object,
+    find_value,
+    read_field,
+    value_id,
+)
+from meshnode.cli.incident_read import author_text, incident_argument, object_option, place_text, resolve_text
 from meshnode.cli.values import parse_assignment, typed_value
 from meshnode.core.names import is_noc_code
 from meshnode.errors import LocalFaultError, RefusedError
 
 if TYPE_CHECKING:
-    from meshnode.api.records import WrittenView
+    from meshnode.api.records import ChangeRequest, WrittenView
     from meshnode.client import Client
 
 json_value_option = click.option("--json-value", is_flag=True, help="VALUE is JSON, whatever the field.")
+CAP_HEAD_BYTES = 4096
+"""The root element, which names its namespace, begins behind the XML declaration and maybe a comment."""
 
 with_relays_option = click.option(
     "--with-relays", is_flag=True, help="Let relays (hubs) of these NOCs read it too; it cannot be undone."
@@ -66,7 +77,7 @@ def set_command(
     replaced = [value_id(shown, text) for text in replaces] if replaces else [value.id for value in shown]
     typed = typed_value(place.collection, field, value, json_wanted=json_value)
     change = SetChange(field, typed, place.collection, place.object, replaced)
-    _print_written(client.change(identifier, [change]), as_json)
+    _edit(client, identifier, place, [change], as_json)
 
 
 @click.command()
@@ -107,7 +118,7 @@ def resolve(
     # The values seen now, by name: one that arrives meanwhile stays visible as a new conflict.
     seen = [one.id for one in held.values]
     change = SetChange(field, settled, place.collection, place.object, seen)
-    _print_written(client.change(identifier, [change]), as_json)
+    _edit(client, identifier, place, [change], as_json)
 
 
 @click.command()
@@ -122,7 +133,7 @@ def add(client: Client, incident: str, collection: str, assignments: tuple[str, 
     """
     import secrets
 
-    from meshnode.api.records import AddChange, ChangeRequest, CreateChange
+    from meshnode.api.records import AddChange, CreateChange
 
     identifier = find_incident(client, incident)
     parsed = [parse_assignment(collection, text) for text in assignments]
@@ -160,7 +171,7 @@ def add_to(
     place = find_object(client, identifier, object_text)
     typed = [typed_value(place.collection, field, value, json_wanted=json_value) for value in values]
     changes = [AddChange(field, value, place.collection, place.object) for value in typed]
-    _print_written(client.change(identifier, changes), as_json)
+    _edit(client, identifier, place, changes, as_json)
 
 
 @click.command("remove-from")
@@ -186,7 +197,7 @@ def remove_from(
     place = find_object(client, identifier, object_text)
     typed = [typed_value(place.collection, field, value, json_wanted=json_value) for value in values]
     changes = [RemoveChange(field, value, place.collection, place.object) for value in typed]
-    _print_written(client.change(identifier, changes), as_json)
+    _edit(client, identifier, place, changes, as_json)
 
 
 @click.command()
@@ -280,7 +291,7 @@ def attach(client: Client, incident: str, file: Path, name: str | None, media_ty
     if len(data) > ATTACHMENT_BYTES_MAX:
         raise RefusedError("attachment-too-large", f"{file} has more than 1 MiB", "attach where it is kept instead")
     kept_as = name or file.name
-    guessed = media_type or mimetypes.guess_type(kept_as)[0] or "application/octet-stream"
+    guessed = media_type or _cap_type(data) or mimetypes.guess_type(kept_as)[0] or "application/octet-stream"
     (made,) = client.change(identifier, [], [AttachmentRequest(kept_as, guessed, data)]).attachments
     if as_json:
         output.as_json({"incident": identifier, "attachments": [made], "media_type": guessed})
@@ -309,6 +320,12 @@ def share(client: Client, incident: str, nocs: tuple[str, ...], with_relays: boo
         )
 
 
+def _cap_type(data: bytes) -> str | None:
+    """``.cap`` is also what packet captures are called, and alerts are sent as ``.xml`` too: the content decides."""
+    head = data[:CAP_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return "application/cap+xml" if head.startswith(b"<") and b"urn:oasis:names:tc:emergency:cap:1." in head else None
+
+
 def split_nocs(texts: tuple[str, ...]) -> list[str]:
     """``BE,NL`` and ``BE NL`` alike."""
     nocs = [noc.strip() for text in texts for noc in text.split(",") if noc.strip()]
@@ -316,6 +333,19 @@ def split_nocs(texts: tuple[str, ...]) -> list[str]:
         if not is_noc_code(noc) and is_noc_code(noc.upper()):
             raise click.UsageError(f"{noc!r} is no NOC code; did you mean {noc.upper()}?")
     return nocs
+
+
+def _edit(client: Client, incident: str, place: ObjectName, changes: Sequence[ChangeRequest], as_json: bool) -> None:
+    """Makes the changes; says so when they bring back what had been deleted."""
+    was_deleted = place.object is not None and client.object(incident, place.collection, place.object).deleted
+    written = client.change(incident, changes)
+    if was_deleted and not client.object(incident, place.collection, place.object or "").deleted:
+        name = place_text(place.collection, place.object or "")
+        output.warning(
+            f"{name} was deleted; this change brings it back with all it had. "
+            f"To delete it again: meshnode incident delete {output.short(incident)} {name}"
+        )
+    _print_written(written, as_json)
 
 
 def _print_written(written: WrittenView, as_json: bool) -> None:

@@ -58,10 +58,22 @@ def peers(client: Client, as_json: bool) -> None:
         output.as_json(found)
         return
     output.table(
-        ["PEER", "STATE", "SINCE", "RTT MS", "THEY LACK", "WE LACK", "RELAY", "DEVICE", "LAST REFUSAL", "ADDRESSES"],
+        [
+            "PEER",
+            "STATE",
+            "SINCE",
+            "RTT MS",
+            "THEY LACK",
+            "WE LACK",
+            "RELAY",
+            "DEVICE",
+            "LAST REFUSAL",
+            "LAST DIAL",
+            "ADDRESSES",
+        ],
         [
             [
-                f"{peer.noc}/{peer.name}" if peer.noc else "?",
+                f"{peer.noc}/{peer.name or '?'}" if peer.noc else "?",
                 peer.state,
                 output.time_utc(peer.since_ms),
                 peer.round_trip_ms,
@@ -70,6 +82,7 @@ def peers(client: Client, as_json: bool) -> None:
                 peer.relay,
                 output.short(peer.device),
                 peer.last_refusal,
+                peer.last_dial_error,
                 ", ".join(peer.addresses),
             ]
             for peer in found

@@ -49,6 +49,7 @@ class _Incident:
     kind: str
     objects: dict[tuple[str, ObjectId], dict[str, list[ValueView]]] = field(default_factory=dict)
     deleted: set[ObjectId] = field(default_factory=set)
+    brought_back: set[ObjectId] = field(default_factory=set)
     records: list[RecordView] = field(default_factory=list)
     history: list[HistoryView] = field(default_factory=list)
     nocs: list[str] = field(default_factory=lambda: ["BE"])
@@ -150,7 +151,9 @@ class MemoryService:
         values = found.objects.get((collection, object_id))
         if values is None:
             raise RefusedError("unknown-object", "there is no such object", "list the collection")
-        return ObjectView(object_id.hex(), collection, _fields(values), object_id in found.deleted, False)
+        return ObjectView(
+            object_id.hex(), collection, _fields(values), object_id in found.deleted, object_id in found.brought_back
+        )
 
     def log_page(self, incident: IncidentId, after: str, limit: int, newest_first: bool) -> Page:
         records = self._incident(incident).records
@@ -307,6 +310,9 @@ class MemoryService:
         record = found.objects.get((change.collection, object_id))
         if record is None:
             raise RefusedError("unknown-object", "there is no such object", "create it first")
+        if change.kind is not ChangeKind.DELETE and object_id in found.deleted:
+            found.deleted.remove(object_id)
+            found.brought_back.add(object_id)
         if change.kind is ChangeKind.DELETE:
             found.deleted.add(object_id)
             return object_id

@@ -65,6 +65,34 @@ def test_a_relay_is_made_a_reader_only_on_demand(daemon: Daemon, incident: str, 
     assert [member["noc"] for member in members] == ["BE", "EU"]
 
 
+def test_an_edit_that_brings_back_what_was_deleted_says_so(daemon: Daemon, incident: str, meshnode: Meshnode) -> None:
+    place = done(meshnode("incident", "add", incident, "persons", "role=suspect")).out.split()[1]
+    for command in (("set", incident, "role", "witness"), ("add-to", incident, "aliases", "Joe")):
+        done(meshnode("incident", "delete", incident, place))
+        said = done(meshnode("incident", *command, "--object", place))
+        assert f"note: persons/{place.partition('/')[2][:8]} was deleted; this change brings it back" in said.err
+        assert "meshnode incident delete" in said.err
+    assert "edited after it was deleted" in done(meshnode("incident", "show", incident)).out
+    assert done(meshnode("incident", "set", incident, "role", "other", "--object", place)).err == ""
+
+
+def test_one_value_for_a_set_is_answered_with_how_to_write_it(incident: str, meshnode: Meshnode) -> None:
+    said = meshnode("incident", "add", incident, "persons", "aliases=Joe", "--json")
+    assert (said.code, said.error["code"]) == (1, "invalid-value")
+    assert "aliases+=VALUE" in said.error["action"]
+
+
+def test_an_alert_that_is_attached_is_known_by_its_content(incident: str, meshnode: Meshnode, tmp_path: Path) -> None:
+    capture = tmp_path / "traffic.cap"
+    capture.write_bytes(b"\xd4\xc3\xb2\xa1" + bytes(20))
+    alert = sorted(CAP_FILES.glob("*.cap"))[0]
+    renamed = tmp_path / "alert.xml"
+    renamed.write_bytes(alert.read_bytes())
+    kinds = [done(meshnode("incident", "attach", incident, file)).out.split()[-1] for file in (alert, renamed, capture)]
+    assert kinds[:2] == ["application/cap+xml"] * 2
+    assert kinds[2] != kinds[0]
+
+
 def test_an_incident_is_opened_from_a_cap_alert_and_keeps_the_file_as_it_came(
     daemon: Daemon, meshnode: Meshnode, tmp_path: Path
 ) -> None:
