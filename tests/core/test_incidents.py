@@ -187,6 +187,17 @@ def test_a_relay_becomes_a_reader_only_when_somebody_insists() -> None:
     assert {bytes.fromhex(member.device) for member in be.reading.members(incident)} == members | relays
 
 
+def test_a_device_enrolled_later_sees_nothing_until_its_noc_is_shared_with_again() -> None:
+    world, be, nl, incident = pair()
+    later = [world.add("NL", "2", peers=("BE:1",)), world.add("BE", "2", peers=("BE:1",))]
+    world.run(10.0)
+    for host in later:
+        assert incident not in {bytes.fromhex(summary.id) for summary in host.reading.incidents()}
+    world.share(be, incident, "NL", "BE")
+    world.run(10.0)
+    alike([be, nl, *later], incident)
+
+
 def test_where_only_relays_are_known_none_is_proposed() -> None:
     world = World(3)
     eu = world.add("EU")

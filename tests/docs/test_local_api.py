@@ -77,3 +77,13 @@ def test_the_example_of_the_python_client_runs(node: Node, capsys: pytest.Captur
     script = script.rstrip() + "\n        if any(item.value == 'contained' for item in entry.operations): break\n"
     exec(compile(script, str(Path(meshnode.client.__file__)), "exec"), {})  # noqa: S102 - our own manual
     assert "BE" in capsys.readouterr().out
+
+
+def test_the_python_of_the_manual_runs_as_printed(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
+    (script,) = [text for language, text in blocks(MANUAL) if language == "python"]
+    assert "/run/meshnode/api.sock" in script
+    exec(script.replace("/run/meshnode/api.sock", str(node.socket)), {})  # noqa: S102 - the manual's own example
+    said = capsys.readouterr().out
+    assert said.startswith("b'Ground floor' FieldView(")
+    assert "'red'" in said
+    assert "\nnoc-unknown no device of XX" in said
