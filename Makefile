@@ -22,12 +22,13 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 CORE_COVERAGE_PERCENT_MIN := 100
 TEST_PROCESSES ?= auto
 
-.PHONY: help setup demo test lint types pytest bench lock clean
+.PHONY: help setup demo test lint types pytest bench soak lock clean
 
 help:
 	@echo 'make demo    five nodes on this machine share an incident, and go on when the hub dies (half a minute)'
 	@echo 'make test    checks style and types, runs all tests, holds the coverage of the core'
 	@echo 'make bench   measures spread, catch-up, writes, queries, start, rest'
+	@echo 'make soak    runs partition simulations with ever new seeds: make soak HOURS=8'
 	@echo 'make setup   only what the others need: .venv with everything in requirements.lock'
 	@echo 'make lock    resolves the dependencies of pyproject.toml anew'
 	@echo 'make clean   removes .venv and what tools left behind'
@@ -65,6 +66,9 @@ pytest: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m simulations.benchmarks
+
+soak: $(READY)
+	@$(BIN)/python -m simulations soak --hours $(or $(HOURS),1)
 
 # Names no registry: what is installed is fixed by the hashes, wherever it comes from.
 lock: $(READY)

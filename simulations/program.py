@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from simulations.sweep import results_file, sweep, totals
 from simulations.worlds.contract import WorldUnavailableError
 
 HELD, VIOLATED, SENSELESS, UNAVAILABLE = range(4)
+SOAK_SEEDS = 10
+"""Of one scenario, before a soak turns to the next."""
 SOMETIMES_SEEDS_MIN = 100
 """A sweep of fewer seeds need not have reached everything."""
 _SEEDS = re.compile(r"(\d+)(?:\.\.(\d+))?")
@@ -75,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     one.add_argument("--digest", action="store_true", help="print the digest of the trace, and nothing else")
     one.add_argument("--results", type=Path, default=runs.RESULTS, help="directory for results and failures")
+
+    long = command(
+        "soak", _soak, "run all shipped scenarios in the protocol world, with ever new seeds, for some hours"
+    )
+    long.add_argument("--hours", type=float, default=1.0)
+    long.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    long.add_argument("--results", type=Path, default=runs.RESULTS, help="directory for results and failures")
 
     again = command("replay", _replay, "run a saved failure again")
     again.add_argument("file", type=Path)
@@ -151,6 +161,38 @@ def _sweep(options: argparse.Namespace, path: Path) -> int:
     if len(results) < len(options.seeds):
         print("stopped; the same command goes on where it was")
     return VIOLATED if bad or never else HELD
+
+
+def _soak(options: argparse.Namespace) -> int:
+    """Results are kept as those of sweeps: a later soak with the same code goes on where this one ended."""
+    end_s = time.monotonic() + options.hours * 3600
+    counts: dict[str, list[int]] = {}
+    scenarios = [path for path in sorted(runs.SCENARIOS.glob("*.toml")) if _is_for_protocol(path)]
+    for begin in range(1, sys.maxsize, SOAK_SEEDS):
+        for path in scenarios:
+            if time.monotonic() >= end_s:
+                break
+
+            def progress(result: Result, _done: int, _wanted: int, path: Path = path) -> None:
+                if not result.held:
+                    _print_failure(result, path.stem, options.results)
+
+            seeds = range(begin, begin + SOAK_SEEDS)
+            results = sweep(path, "protocol", seeds, options.workers, progress, options.results)
+            found = counts.setdefault(path.stem, [0, 0])
+            found[0] += len(results)
+            found[1] += sum(not result.held for result in results)
+            if len(results) < SOAK_SEEDS:
+                end_s = 0.0  # stopped by hand
+        if time.monotonic() >= end_s:
+            break
+    for name, (seeds_run, failed) in counts.items():
+        print(f"{name:28} {seeds_run:6} seeds, {failed} failed")
+    return VIOLATED if any(failed for _, failed in counts.values()) else HELD
+
+
+def _is_for_protocol(path: Path) -> bool:
+    return "protocol" in runs.load_scenario(str(path)).worlds
 
 
 def _never_reached(path: Path, results: Sequence[Result]) -> list[str]:

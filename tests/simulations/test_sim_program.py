@@ -110,6 +110,16 @@ def test_a_sweep_that_never_reached_what_it_must_fails(
     assert program.run(command) == program.VIOLATED
 
 
+def test_a_soak_goes_through_the_scenarios_and_ends_in_time(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "SCENARIOS", small.parent)
+    monkeypatch.setattr(program, "SOAK_SEEDS", 2)
+    command = ["soak", "--hours", "0.00001", "--workers", "1", "--results", str(tmp_path)]
+    assert program.run(command) == program.HELD
+    assert "2 seeds, 0 failed" in capsys.readouterr().out
+
+
 def test_list_and_explain_know_every_shipped_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.run(["list"]) == program.HELD
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
