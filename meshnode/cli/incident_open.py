@@ -75,6 +75,7 @@ def open_command(
     replaced = {change.field for change in by_hand}
     batches, attachments = _from_alert(alert, replaced) if alert else ([], [])
     first = by_hand + (batches[0] if batches else [])
+    notes = [*alert.notes, *_earlier(client, alert)] if alert else []
     written = client.open_incident(
         chosen_kind,
         changes=first,
@@ -88,7 +89,6 @@ def open_command(
     except MeshnodeError:
         output.warning(f"incident {written.incident} is open, but holds only a part of the alert; the file is attached")
         raise
-    notes = list(alert.notes) if alert else []
     if as_json:
         files = written.attachments
         output.as_json({"incident": written.incident, "kind": chosen_kind, "attachments": files, "notes": notes})
@@ -98,6 +98,28 @@ def open_command(
     output.line(f"opened {written.incident}")
     for made, file in zip(written.attachments, attachments, strict=True):
         output.line(f"attached attachments/{output.short(made)}, {file.name}")
+
+
+def _earlier(client: Client, alert: CapIncident) -> list[str]:
+    """Incidents that this node holds already of the same message, or of one that it refers to."""
+    said = {change.field: str(change.value) for change in alert.changes if change.collection == "incident"}
+    own = (said.get("cap.sender", ""), said.get("cap.identifier", ""))
+    # A reference is sender,identifier,sent.
+    named = {tuple(str(change.value).split(",")[:2]) for change in alert.changes if change.field == "cap.references"}
+    notes = []
+    for summary in client.incidents():
+        fields = client.incident(summary.id).fields
+        senders, identifiers = (
+            {str(value.value) for value in fields[name].values} if name in fields else set()
+            for name in ("cap.sender", "cap.identifier")
+        )
+        held = {(sender, identifier) for sender in senders for identifier in identifiers}
+        name = f"incident {output.short(summary.id)} ({output.cut(summary.title)})"
+        if own in held:
+            notes.append(f"this alert was opened before: {name}; what is opened now is a second one of it")
+        elif named & held:
+            notes.append(f"the alert refers to a message that was opened before: {name}")
+    return notes
 
 
 def _changes_by_hand(title: str | None, fields: Sequence[str], *, begun: bool) -> list[Any]:

@@ -59,6 +59,14 @@ _PRECEDENCE_TABLE = {
     "Unknown": ("immediate", "priority", "priority", "routine", "priority"),
 }
 
+_MESSAGE_TYPES = {
+    "Update": "it replaces an earlier message",
+    "Cancel": "it takes back an earlier message, so what it describes is over or was never so",
+    "Ack": "it says that an earlier message was received, and reports nothing",
+    "Error": "it rejects an earlier message, and reports nothing",
+}
+"""What to know before such a message becomes an incident of its own."""
+
 KIND_CODE = "meshnode:kind"
 """An eventCode or parameter of this name states the kind outright: CAP itself has no word for a man hunt."""
 _MAN_HUNT_CODES = {Named("SAME", "BLU"), Named("SAME", "CAE")}
@@ -236,8 +244,9 @@ class _Mapping:
         if alert.status != "Actual":
             self._notes.append(f"the alert's status is {alert.status}: it does not report a real event")
         if alert.msg_type != "Alert":
+            said = _MESSAGE_TYPES[alert.msg_type]
             self._notes.append(
-                f"the message type is {alert.msg_type}: it refers to an earlier message, whose incident is not changed"
+                f"the message type is {alert.msg_type}: {said}; the incident of the earlier message is not changed"
             )
         if alert.scope == "Public":
             self._notes.append(

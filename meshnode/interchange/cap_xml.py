@@ -177,10 +177,39 @@ def _parse(data: bytes, parser: Any) -> Any:
         return etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
         line = error.lineno or 1
+        _check_encoding(data, line)
         message = re.sub(r",? line \d+, column \d+( \(.*\))?", "", error.msg or "not well-formed")
+        if error.code == etree.ErrorTypes.WAR_NS_URI:
+            raise UntrustedInputError(
+                "cap-wrong-namespace",
+                f"line {line}: {quote(message)[1:-1]}",
+                f"ask the sender: the namespace of an alert is {NAMESPACE}, without a space or anything else beside it",
+            ) from None
         raise UntrustedInputError("cap-not-xml", f"line {line}: {quote(message)[1:-1]}", _ACTION_SENDER) from None
     except ValueError as error:  # lxml's answer to names and texts that its API cannot represent
         raise UntrustedInputError("cap-not-xml", f"line 1: {quote(str(error))[1:-1]}", _ACTION_SENDER) from None
+
+
+def _check_encoding(data: bytes, line: int) -> None:
+    """Whether a file that could not be parsed is in another encoding than it declares. UTF-8 is the default of XML."""
+    declared = _DECLARED_ENCODING.match(data.removeprefix(b"\xef\xbb\xbf"))
+    name = declared[1].decode("ascii", "replace") if declared is not None else "UTF-8"
+    # Read as bytes of one character each, the declaration itself shows that these are not the two of UTF-16.
+    wrong = declared is not None and name.lower().replace("-", "").startswith("utf16")
+    if not wrong and not data.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" not in data[:2]:
+        try:
+            data.decode(name)
+        except UnicodeDecodeError:
+            wrong = True
+        except LookupError:  # a code page of libxml2 that Python does not have
+            wrong = False
+    if wrong:
+        raise UntrustedInputError(
+            "cap-encoding",
+            f"line {line}: the file is not in the encoding {quote(name)} "
+            + ("that it declares" if declared is not None else "that XML has where none is declared"),
+            "ask the sender for UTF-8, or convert a copy of the file and its XML declaration",
+        )
 
 
 def _check_root(root: Any) -> None:

@@ -20,6 +20,11 @@ from meshnode.core.views import DegradedView
 if TYPE_CHECKING:
     from conftest import Daemon
 
+SHORT_ALERT = (
+    '<alert xmlns="urn:oasis:names:tc:emergency:cap:1.2"><identifier>SHORT-1</identifier>'
+    "<sender>noc.be.example</sender><sent>2026-03-01T14:05:00+01:00</sent><status>Actual</status>"
+    "<msgType>Alert</msgType><scope>Public</scope></alert>"
+)
 CAP_FILES = Path(__file__).parents[1] / "data" / "cap" / "valid"
 
 
@@ -112,6 +117,24 @@ def test_an_incident_is_opened_from_a_cap_alert_and_keeps_the_file_as_it_came(
     (second,) = meshnode("incident", "attachments", opened.split()[1], "--json").json
     assert attached.split()[1].startswith(f"attachments/{second['id'][:6]}")
     assert attached.endswith(f" {alert.name}")
+
+
+def test_an_alert_that_was_opened_before_or_refers_to_one_names_that_incident(
+    daemon: Daemon, meshnode: Meshnode, tmp_path: Path
+) -> None:
+    first = tmp_path / "first.cap"
+    first.write_text(SHORT_ALERT)
+    opened = done(meshnode("incident", "open", "--cap", first, "--json")).json
+    assert not any("opened before" in note for note in opened["notes"])
+    said = done(meshnode("incident", "open", "--cap", first))
+    assert f"note: this alert was opened before: incident {opened['incident'][:8]} (" in said.err
+    cancel = tmp_path / "cancel.cap"
+    reference = "<references>noc.be.example,SHORT-1,2026-03-01T14:05:00+01:00</references>"
+    text = SHORT_ALERT.replace("SHORT-1", "SHORT-2").replace(">Alert<", ">Cancel<")
+    cancel.write_text(text.replace("</scope>", f"</scope>{reference}"))
+    said = done(meshnode("incident", "open", "--cap", cancel))
+    assert f"refers to a message that was opened before: incident {opened['incident'][:8]}" in said.err
+    assert "the message type is Cancel: it takes back an earlier message" in said.err
 
 
 @pytest.mark.parametrize("alert", sorted(CAP_FILES.glob("*.cap")), ids=lambda path: path.stem)

@@ -166,8 +166,17 @@ def test_other_encodings_are_refused_by_name(declared: str) -> None:
 
 
 def test_bytes_that_are_not_in_the_declared_encoding_are_refused() -> None:
-    refusal = refusal_of(alert("<headline>Liège</headline>").decode().encode("iso-8859-1"))
-    assert refusal.code == "cap-not-xml"
+    latin = alert("<headline>Liège</headline>").decode().encode("iso-8859-1")
+    for declaration in (b"", b'<?xml version="1.0" encoding="UTF-8"?>'):
+        refusal = refusal_of(declaration + latin)
+        assert (refusal.code, "UTF-8" in refusal.reason) == ("cap-encoding", True)
+    for declared in ("UTF-16", "utf-16le"):
+        refusal = refusal_of(f'<?xml version="1.0" encoding="{declared}"?>'.encode() + alert())
+        assert (refusal.code, declared in refusal.reason) == ("cap-encoding", True)
+    for rest in (b"<alert>", "<alert>".encode("utf-16")):
+        assert refusal_of(rest).code == "cap-not-xml"
+    odd = b'<?xml version="1.0" encoding="ISO-8859-12"?><alert>'
+    assert refusal_of(odd).code in ("cap-not-xml", "cap-encoding")
 
 
 # --- other formats, and what the refusal says -----------------------------------------------------------------------
@@ -186,6 +195,7 @@ def test_bytes_that_are_not_in_the_declared_encoding_are_refused() -> None:
         (b'<d xmlns="urn:oasis:names:tc:emergency:EDXL:DE:1.0"/>', "cap-wrong-namespace", "an EDXL-DE envelope"),
         (b'<info xmlns="urn:oasis:names:tc:emergency:cap:1.2"/>', "cap-wrong-namespace", "the root is <info>"),
         (b'<alert xmlns="urn:oasis:names:tc:emergency:cap:1.3"/>', "cap-wrong-namespace", "cap:1.3"),
+        (b'<alert xmlns="urn:oasis:names:tc:emergency:cap:1.2 "/>', "cap-wrong-namespace", "cap:1.2 '"),
     ],
 )
 def test_what_is_no_cap_alert_is_named_for_what_it_is(data: bytes, code: str, words: str) -> None:
