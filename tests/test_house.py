@@ -60,7 +60,7 @@ CORE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("pasts", "lineage", "groups"),
     ("crdt", "snapshot", "field_types", "schema_fields", "schema", "planning", "incident", "attachments"),
     ("replica", "reseal", "holdings", "outbox", "archive", "own_logs", "incidents"),
-    ("sync", "gossip", "peers", "picture", "rollcall", "custody", "refusals", "invitations"),
+    ("sync", "gossip", "peers", "introductions", "picture", "rollcall", "custody", "refusals", "invitations"),
     ("exchange",),
     ("node",),
     ("reading",),

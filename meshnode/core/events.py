@@ -88,6 +88,14 @@ class DialFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class DoorRefused:
+    """Who came from there was refused, or refused this node, before there was a link."""
+
+    address: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class AddressFound:
     """A discovery source says that a node of this network may be reachable there."""
 
@@ -179,6 +187,7 @@ Event = (
     | LinkDown
     | Received
     | DialFailed
+    | DoorRefused
     | AddressFound
     | RoundTrip
     | OpenIncident

@@ -21,6 +21,7 @@ from meshnode.core.events import (
     ChangeIncident,
     Dial,
     DialFailed,
+    DoorRefused,
     Event,
     JournalGrew,
     LinkDown,
@@ -41,6 +42,7 @@ from meshnode.core.holdings import Holdings
 from meshnode.core.identity import Identity
 from meshnode.core.ids import IncidentId, LogId
 from meshnode.core.incidents import Incidents
+from meshnode.core.introductions import ROWS_MAX, Introductions, Row
 from meshnode.core.keys import RandomBytes
 from meshnode.core.log import LogStore
 from meshnode.core.outbox import Outbox
@@ -50,8 +52,10 @@ from meshnode.core.sync import INTERVAL_S, Sync
 from meshnode.errors import LocalFaultError, MeshnodeError, RefusedError, UntrustedInputError
 
 PROBE_NAMESPACE = "probe"
-ADDRESSES_TAKEN_MAX = 256
-"""Rows of one Addresses message that are looked at: more than a mesh has nodes that one node can have dialled."""
+ADDRESSES_TAKEN_MAX = ROWS_MAX
+"""Rows of one Addresses message that are looked at: what a node of this version sends at most."""
+ALONE_AFTER_S = 10.0
+"""No link for so long is shown: longer than a peer needs for a restart, and a redial."""
 IDLE_S = 600.0
 """How long a node without any deadline may sleep."""
 
@@ -105,6 +109,8 @@ class Node:
             settings.relay, identity.device, store, self.holdings, self.incidents, self.archive.stage, now
         )
         self.peers = Peers(identity.device, settings.peers, settings.dial, rng)
+        self._introductions = Introductions()
+        self._alone_since: Now | None = now
         self._gossip = Gossip()
         self._sync = Sync(rng, self._height, settings.anti_entropy_interval_s)
         self.exchange = Exchange(
@@ -138,6 +144,8 @@ class Node:
         self._look_for_damage()
         self._handle_deadlines()
         self._show_twins()
+        self._show_misfits()
+        self._show_whether_alone()
         for entries, seal in self.incidents.own_logs.seal_runs():
             self.exchange.push(wire.make_run(entries, seal), None, now)
         self._report_troubles()
@@ -152,7 +160,9 @@ class Node:
         times = [self._now.monotonic_s + IDLE_S]
         if self.read_only is None:
             times.append(self.rollcall.check_at)
-        machines: list[Any] = [self.peers, self._gossip, self._sync]
+        if self._alone_since is not None and "alone" not in self.degraded:
+            times.append(self._alone_since.monotonic_s + ALONE_AFTER_S)
+        machines: list[Any] = [self.peers, self._introductions, self._gossip, self._sync]
         if self.read_only is None:
             machines += [self.incidents, self.custody]
         for machine in machines:
@@ -175,6 +185,8 @@ class Node:
         now = self._now
         for address in self.peers.due_dials(now.monotonic_s):
             self.outbox.add(Dial(address))
+        for link, rows in self._introductions.due(self._addresses_to_tell, now.monotonic_s):
+            self.outbox.send(link, wire.Addresses(rows))
         for link in self._sync.due_summaries(now.monotonic_s):
             self.outbox.send(link, wire.Summary(self.holdings.digest(), self.rollcall.roster.digest()))
         self.exchange.handle_deadline(now)
@@ -188,11 +200,20 @@ class Node:
     def _on_link_up(self, event: LinkUp) -> None:
         now = self._now
         if not self.peers.is_as_configured(event):
-            self.peers.on_dial_failed(event.address, "not-as-configured", now.monotonic_s)
+            self.peers.on_not_as_configured(event, now.monotonic_s, now.wall_ms)
             who = f"{event.peer.noc}/{event.peer.name} answers at {event.address}, which is configured for another"
             self.outbox.report("not-as-configured", who, address=event.address)
             self.outbox.close(event.link, "not-as-configured")
             return
+        if self.peers.must_wait(event):
+            older = self.peers.wait(event)
+            if older is not None:
+                self.outbox.close(older, "link-superseded")
+            return
+        self._take_link(event)
+
+    def _take_link(self, event: LinkUp) -> None:
+        now = self._now
         unwanted = self.peers.on_link_up(event, now.monotonic_s, now.wall_ms)
         if unwanted is not None:
             self.outbox.close(unwanted, "link-superseded")
@@ -203,27 +224,35 @@ class Node:
         self.exchange.on_link_up(event.link, now)
         if not event.dialed:
             self.peers.learn_source(event.address, event.peer.device, now.monotonic_s)
-        own = [(self.identity.device, address) for address in self.settings.advertise]
-        told = [row for row in own + self.peers.reachable() if wire.is_address(row[1])]
-        self.outbox.send(event.link, wire.Addresses(tuple(told[: wire.LIST_MAX])))
+        self._introductions.on_link_up(event.link, event.peer.device, now.monotonic_s)
         self.outbox.tell("link-up", f"linked with {event.peer.noc}/{event.peer.name}", event.link)
+
+    def _addresses_to_tell(self) -> list[Row]:
+        """Those that mean something at another host: a zone (RFC 4007) is a name for one of this host's interfaces."""
+        own = [(self.identity.device, address) for address in self.settings.advertise]
+        rows = own + self.peers.introductions()
+        return [row for row in rows if wire.is_address(row[1]) and "%" not in row[1]]
 
     def _on_link_down(self, event: LinkDown) -> None:
         if self.exchange.has(event.link):
             self._forget_link(event.link)
-        peer = self.peers.on_link_down(event.link, self._now.monotonic_s, self._now.wall_ms)
+        peer = self.peers.on_link_down(event.link, event.code, self._now.monotonic_s, self._now.wall_ms)
         if peer is not None:
             reason = f"lost {peer.identity.noc}/{peer.identity.name}: {event.code}"
             self.outbox.tell("link-down", reason, event.link)
 
     def _forget_link(self, link: int) -> None:
         self._budgets.on_link_down(link)
+        self._introductions.on_link_down(link)
         self.exchange.on_link_down(link, self._now)
 
     def _on_dial_failed(self, event: DialFailed) -> None:
         self.peers.on_dial_failed(event.address, event.code, self._now.monotonic_s)
         reason = f"{event.address}: {event.code}: {event.reason}"
         self.outbox.report("dial-failed", reason, address=event.address)
+
+    def _on_door_refused(self, event: DoorRefused) -> None:
+        self.peers.on_refused(event.address, event.code)
 
     def _on_address_found(self, event: AddressFound) -> None:
         self.peers.learn(event.address, None, None, self._now.monotonic_s)
@@ -238,8 +267,12 @@ class Node:
     def _on_received(self, event: Received) -> None:
         """One frame of a peer. Whatever is wrong with it is reported and costs the peer its link, never the node."""
         link = event.link
+        waited = self.peers.waited(link) if not self.exchange.has(link) else None
+        if waited is not None:
+            self._take_link(waited)
         if not self.exchange.has(link):
             return  # the link was closed by us; frames may still be on the way
+        self.peers.on_heard(link)
         if not self._budgets.admit(link, len(event.data), self._now.monotonic_s):
             action = "the peer's software must keep to what protocol/limits.md says"
             reason = "the peer sends or asks for more than its budget"
@@ -270,9 +303,13 @@ class Node:
         self.exchange.on_log_digest(link, message.log_digest)
 
     def _on_addresses(self, link: int, message: wire.Addresses) -> None:
-        teller = self.peers.by_link[link].identity.device
+        peer = self.peers.by_link[link]
+        teller = peer.identity.device
         for device, address in message.addresses[:ADDRESSES_TAKEN_MAX]:
             self.peers.learn(address, device, teller, self._now.monotonic_s)
+            if device == teller:
+                self.peers.learn_own(address, peer)
+        self._introductions.handle_change(self._now.monotonic_s)
 
     def _on_records(self, link: int, message: wire.RosterRecords) -> None:
         self.rollcall.on_records(link, message, self.exchange.links, self._now)
@@ -337,6 +374,32 @@ class Node:
         action = f"ask {certificate.noc} whether that device was restored, or a copy of it runs: then one must stop"
         self.degraded["device-twin"] = (reason, action, since_ms)
 
+    def _show_misfits(self) -> None:
+        """A configured address at which another answers, until whom it is configured for answers there."""
+        misfits = self.peers.misfits()
+        if not misfits:
+            self.degraded.pop("not-as-configured", None)
+            return
+        first = misfits[0]
+        others = f"; so it is at {len(misfits) - 1} other address(es)" if len(misfits) > 1 else ""
+        reason = f"{first.address} is configured for {first.expected}, and {first.found} answers there{others}"
+        action = "put addresses, noc and device of that [[peer]] right; if they are, somebody has taken the address"
+        self.degraded["not-as-configured"] = (reason, action, first.since_wall_ms)
+
+    def _show_whether_alone(self) -> None:
+        if not self.settings.peers or not self.peers.is_alone():
+            self._alone_since = None
+            self.degraded.pop("alone", None)
+        elif self._alone_since is None:
+            self._alone_since = self._now
+        elif self._now.monotonic_s >= self._alone_since.monotonic_s + ALONE_AFTER_S and "alone" not in self.degraded:
+            reason = "no peer is linked, and peers are configured"
+            action = (
+                "see 'meshnode peers': LAST DIAL says why each was not reached; what is written is kept and sent later"
+            )
+            self.degraded["alone"] = (reason, action, self._alone_since.wall_ms)
+            self.outbox.report("alone", reason)
+
     def stage_probe(self) -> None:
         """Something small to commit: does the disk take writes again?"""
         self.archive.put(PROBE_NAMESPACE, b"", b"")
@@ -359,6 +422,7 @@ class Node:
         LinkDown: _on_link_down,
         Received: _on_received,
         DialFailed: _on_dial_failed,
+        DoorRefused: _on_door_refused,
         AddressFound: _on_address_found,
         RoundTrip: _on_round_trip,
         OpenIncident: _on_open,

@@ -11,7 +11,11 @@ Whose address it is, is what the hello said that came from there. What a peer **
 dialling it: else whoever is linked could name the addresses of others as its own, and they would be alone.
 
 A peer has one link. When two nodes dial each other at once, both keep the link that the node with the lower device id
-dialled; when the same side dialled twice (a restart, a change of address), the newer one stays.
+dialled; when the same side dialled twice (a restart, a change of address), the newer one stays. Who accepts a link does
+not know yet whether the dialler wants it: beside a link that works it waits until the dialler said something on it.
+
+Linked peers are told of each other: what a device says of itself, and where it was dialled; of a device that says
+nothing of itself, where it dialled from. Nobody passes on what it has only heard of others.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from meshnode.core.ids import DeviceId
 LEARNED_MAX = 1_024
 """Learned and found addresses in all: 30 nodes with a few addresses each, and room for junk from hostile peers."""
 LEARNED_PER_TELLER_MAX = 256
-"""Of one peer, and of discovery: more than a mesh has nodes that one node can have dialled, and a quarter of all."""
+"""Of one peer, and of discovery: four of each of 60 nodes that one node can be linked with, and a quarter of all."""
 LEARNED_PER_DEVICE_MAX = 4
 """That one teller claims for one device: one or two interfaces with both families."""
 FORGET_AFTER_S = 24 * 3600.0
@@ -35,6 +39,20 @@ FORGET_FOUND_AFTER_S = 30 * 60.0
 """The same for what discovery found and nobody proved: announcements repeat, so a flood of them soon makes room."""
 DIALS_AT_ONCE_MAX = 16
 """Dials under way: a list of dead addresses must not hold up a live one."""
+
+_NOT_REFUSED = frozenset(
+    (
+        *("", "closed", "closed-by-peer", "idle-timeout", "link-superseded", "shutting-down", "transport-failed"),
+        *("connect-timeout", "hello-timeout", "connection-refused", "network-path-lost", "too-many-links"),
+        *("bad-address", "name-not-found", "name-timeout", "address-family", "send-queue-full"),
+    )
+)
+"""Why a link or a dial ended without anybody having refused anybody."""
+
+
+def is_refusal(code: str) -> bool:
+    """Whether one end of a link or dial that ended with this code refused what the other one is, or sent."""
+    return code.removeprefix("peer-") not in _NOT_REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +84,13 @@ class _Target:
     back_off_s: float = 0.0
     failing_since: float | None = None
     last_code: str = ""
+    """Why the last dial failed; empty after one that did not."""
+    last_refusal: str = ""
+    """The last code of a refusal, there or of who came from there."""
+    reached: bool = False
+    found: str = ""
+    """Who answered there in place of whom is configured, when that was so the last time somebody did."""
+    found_wall_ms: int = 0
 
     def leads_to(self, device: DeviceId) -> bool:
         """As far as is known: a proof counts for more than a claim."""
@@ -82,9 +107,35 @@ class Peer:
     address: str = ""
     since: float = 0.0
     since_wall_ms: int = 0
+    """Since when it is linked, or is not linked any more; 0 before it ever was. A link counts once the peer said
+    something on it: one that it refuses at once moves nothing."""
+    unheard_since: tuple[float, int] = (0.0, 0)
+    """The two as they were before the link on which it said nothing yet."""
+    heard: bool = False
     round_trip_s: float | None = None
     last_refusal: str = ""
-    addresses: list[str] = field(default_factory=list)
+    own_addresses: list[str] = field(default_factory=list)
+    """Where it said on its link that it wants to be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """A configured peer of whose addresses none ever led to it."""
+
+    configured: ConfiguredPeer
+    dialing: bool
+    last_code: str
+    last_refusal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Somebody answers at a configured address who is not configured for it."""
+
+    address: str
+    expected: str
+    found: str
+    since_wall_ms: int
 
 
 class Peers:
@@ -94,6 +145,7 @@ class Peers:
         self, me: DeviceId, configured: Sequence[ConfiguredPeer], settings: DialSettings, rng: random.Random
     ) -> None:
         self._me = me
+        self._configured = tuple(configured)
         self._settings = settings
         self._rng = rng
         self._targets: dict[str, _Target] = {
@@ -101,10 +153,12 @@ class Peers:
         }
         self._learned: Counter[DeviceId | None] = Counter()
         """How many addresses each teller told that are kept."""
-        self._claims: Counter[tuple[DeviceId | None, DeviceId | None]] = Counter()
-        """The same for each (teller, claimed device)."""
+        self._claims: dict[tuple[DeviceId | None, DeviceId], list[str]] = {}
+        """Which of them each (teller, claimed device) are, oldest first."""
         self.known: dict[DeviceId, Peer] = {}
         self.by_link: dict[int, Peer] = {}
+        self._waiting: dict[DeviceId, LinkUp] = {}
+        """Accepted links beside one that works, on which the dialler said nothing yet."""
 
     # --- links ----------------------------------------------------------------------------------------------------
 
@@ -117,6 +171,47 @@ class Peers:
         right_noc = not wanted.noc or wanted.noc == event.peer.noc
         return right_noc and (wanted.device is None or wanted.device == event.peer.device)
 
+    def on_not_as_configured(self, event: LinkUp, now: float, wall_ms: int) -> None:
+        """Notes who answers where another is configured. A link that the same device has otherwise stays as it is."""
+        target = self._targets[event.address]
+        if not target.found:
+            target.found_wall_ms = wall_ms
+        target.found = f"{event.peer.noc}/{event.peer.name} ({event.peer.device.hex()[:8]})"
+        self.known.setdefault(event.peer.device, Peer(event.peer)).last_refusal = "not-as-configured"
+        self.on_dial_failed(event.address, "not-as-configured", now)
+
+    def misfits(self) -> list[Misfit]:
+        return [
+            Misfit(address, _expected(target.configured), target.found, target.found_wall_ms)
+            for address, target in self._targets.items()
+            if target.configured is not None and target.found
+        ]
+
+    def must_wait(self, event: LinkUp) -> bool:
+        """Whether the link only takes the place of the one there is when its dialler says something on it."""
+        peer = self.known.get(event.peer.device)
+        return not event.dialed and peer is not None and peer.link is not None and self._prefers(event, peer)
+
+    def wait(self, event: LinkUp) -> int | None:
+        """Keeps the link until it is heard of. Returns the link to close that waited before: one for each device."""
+        before = self._waiting.get(event.peer.device)
+        self._waiting[event.peer.device] = event
+        return None if before is None else before.link
+
+    def waited(self, link: int) -> LinkUp | None:
+        """Ends the waiting of a link; None when it was not waiting."""
+        for device, event in self._waiting.items():
+            if event.link == link:
+                return self._waiting.pop(device)
+        return None
+
+    def on_heard(self, link: int) -> None:
+        """The peer said something on its link."""
+        self.by_link[link].heard = True
+
+    def is_alone(self) -> bool:
+        return not any(peer.heard for peer in self.by_link.values())
+
     def on_link_up(self, event: LinkUp, now: float, wall_ms: int) -> int | None:
         """Takes the link, or refuses it in favour of the one there is. Returns the link to close, if any."""
         device = event.peer.device
@@ -126,7 +221,8 @@ class Peers:
             target.dialing = False
             target.back_off_s = 0.0
             target.failing_since = None
-            target.last_code = ""
+            target.last_code = target.last_refusal = target.found = ""
+            target.reached = True
         if target is not None and (event.dialed or target.configured is None):
             target.device = device
         if peer.link is not None and not self._prefers(event, peer):
@@ -138,7 +234,10 @@ class Peers:
         peer.link, peer.dialed, peer.address = event.link, event.dialed, event.address
         peer.round_trip_s = None
         if replaced is None:
+            peer.unheard_since = (peer.since, peer.since_wall_ms)
             peer.since, peer.since_wall_ms = now, wall_ms
+            peer.heard = False
+            peer.own_addresses = []
         self.by_link[event.link] = peer
         return replaced
 
@@ -147,17 +246,27 @@ class Peers:
             return True
         return event.dialed == (self._me < event.peer.device)
 
-    def on_link_down(self, link: int, now: float, wall_ms: int) -> Peer | None:
+    def on_link_down(self, link: int, code: str, now: float, wall_ms: int) -> Peer | None:
         """The peer that lost its link; None when the link had been replaced or refused before."""
+        waiting = self.waited(link)
+        if waiting is not None:
+            self._note_refusal(self.known[waiting.peer.device], code)
+            return None
         peer = self.by_link.pop(link, None)
         if peer is None:
             return None
+        self._note_refusal(peer, code)
         peer.link = None
-        peer.since, peer.since_wall_ms = now, wall_ms
+        peer.since, peer.since_wall_ms = (now, wall_ms) if peer.heard else peer.unheard_since
         for target in self._targets.values():
             if peer.identity.device in (target.device, target.claimed):
                 target.next_dial_at = now + self._jittered(self._settings.redial_min_s)
         return peer
+
+    @staticmethod
+    def _note_refusal(peer: Peer, code: str) -> None:
+        if is_refusal(code):
+            peer.last_refusal = code
 
     # --- addresses ------------------------------------------------------------------------------------------------
 
@@ -165,6 +274,7 @@ class Peers:
         target = self._targets.get(address)
         if target is None:
             return
+        self.on_refused(address, code)
         target.dialing = False
         target.last_code = code
         if target.failing_since is None:
@@ -172,37 +282,76 @@ class Peers:
         was_found = target.device is None and target.claimed is None
         patience_s = FORGET_FOUND_AFTER_S if was_found else FORGET_AFTER_S
         if target.configured is None and now - target.failing_since > patience_s:
-            del self._targets[address]
-            self._learned[target.teller] -= 1
-            self._claims[target.teller, target.claimed] -= 1
+            self._forget(address)
             return
         doubled = max(self._settings.redial_min_s, 2 * target.back_off_s)
         target.back_off_s = min(self._settings.redial_max_s, doubled)
         target.next_dial_at = now + self._jittered(target.back_off_s)
 
+    def on_refused(self, address: str, code: str) -> None:
+        """One end refused the other before there was a link, so whose address it is says who that was: the device that
+        is configured for it or was proven there. Nothing is made of an address that is not known."""
+        target = self._targets.get(address)
+        if target is None or not is_refusal(code):
+            return
+        target.last_refusal = code
+        peer = None if target.device is None else self.known.get(target.device)
+        if peer is not None:
+            peer.last_refusal = code
+
+    def _forget(self, address: str) -> None:
+        target = self._targets.pop(address)
+        self._learned[target.teller] -= 1
+        if target.claimed is not None:
+            claims = self._claims[target.teller, target.claimed]
+            claims.remove(address)
+            if not claims:
+                del self._claims[target.teller, target.claimed]
+
     def learn(self, address: str, claimed: DeviceId | None, teller: DeviceId | None, now: float) -> bool:
         """An address that ``teller`` says is of the device ``claimed``; discovery is no teller and claims nothing.
-        True when it is new and kept."""
+        True when it is new and kept. Of the addresses that one says a device has, what fails longest makes room."""
         if claimed == self._me or address in self._targets:
             return False
-        claims = 0 if claimed is None else self._claims[teller, claimed]
-        told = self._learned[teller]
-        if self._learned.total() >= LEARNED_MAX or told >= LEARNED_PER_TELLER_MAX or claims >= LEARNED_PER_DEVICE_MAX:
+        claims = [] if claimed is None else self._claims.get((teller, claimed), [])
+        if len(claims) >= LEARNED_PER_DEVICE_MAX:
+            failing = [(since, old) for old in claims if (since := self._failing_since(old)) is not None]
+            if not failing:
+                return False
+            self._forget(min(failing)[1])
+        if self._learned.total() >= LEARNED_MAX or self._learned[teller] >= LEARNED_PER_TELLER_MAX:
             return False
         self._learned[teller] += 1
-        self._claims[teller, claimed] += 1
+        if claimed is not None:
+            self._claims.setdefault((teller, claimed), []).append(address)
         self._targets[address] = _Target(configured=None, claimed=claimed, teller=teller, next_dial_at=now)
         return True
+
+    def _failing_since(self, address: str) -> float | None:
+        target = self._targets[address]
+        return None if target.dialing else target.failing_since
 
     def learn_source(self, address: str, device: DeviceId, now: float) -> None:
         """A linked peer dialled from there, and said so in its hello: nobody needs to dial it to find out."""
         if self.learn(address, device, device, now):
             self._targets[address].device = device
 
-    def reachable(self) -> list[tuple[DeviceId, str]]:
-        """(device, address) of linked peers that this node dialled, for telling others; ascending."""
-        linked = ((device, peer) for device, peer in self.known.items() if peer.link is not None)
-        return sorted((device, peer.address) for device, peer in linked if peer.dialed)
+    def learn_own(self, address: str, peer: Peer) -> None:
+        """A linked peer wants to be reached there: that is passed on, whether it is dialled from here or not."""
+        if address not in peer.own_addresses and len(peer.own_addresses) < LEARNED_PER_DEVICE_MAX:
+            peer.own_addresses.append(address)
+
+    def introductions(self) -> list[tuple[DeviceId, str]]:
+        """(device, address) of linked peers, for telling others; ascending by device, the best address first."""
+        rows = []
+        for device, peer in sorted(self.known.items()):
+            if peer.link is None:
+                continue
+            addresses = list(peer.own_addresses)
+            if peer.address not in addresses and (peer.dialed or not addresses):
+                addresses.append(peer.address)
+            rows += [(device, address) for address in addresses]
+        return rows
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._rng.uniform(0.5, 1.0)
@@ -248,10 +397,36 @@ class Peers:
     def is_dialing(self, device: DeviceId) -> bool:
         return any(target.dialing for target in self._targets.values() if target.leads_to(device))
 
-    def unreached(self) -> list[tuple[str, str]]:
-        """(address, last code) of configured addresses that never led to anybody."""
-        return [
-            (address, target.last_code)
-            for address, target in self._targets.items()
-            if target.configured is not None and target.device is None
-        ]
+    def dial_error(self, device: DeviceId) -> str:
+        """Why the last dial of an address that leads there failed; empty when it is linked or no dial failed."""
+        peer = self.known.get(device)
+        if peer is not None and peer.link is not None:
+            return ""
+        return next(
+            (target.last_code for target in self._targets.values() if target.leads_to(device) and target.last_code), ""
+        )
+
+    def refusal(self, device: DeviceId) -> str:
+        """The newest refusal concerning a device, linked or not."""
+        peer = self.known.get(device)
+        if peer is not None:
+            return peer.last_refusal
+        targets = [target for target in self._targets.values() if target.device == device]
+        return next((target.last_refusal for target in targets if target.last_refusal), "")
+
+    def unreached(self) -> list[Unreached]:
+        """In the order of the configuration."""
+        found = []
+        for configured in self._configured:
+            targets = [self._targets[address] for address in configured.addresses]
+            if not any(target.reached for target in targets):
+                codes = [target.last_code for target in targets if target.last_code]
+                refusals = [target.last_refusal for target in targets if target.last_refusal]
+                dialing = any(target.dialing for target in targets)
+                found.append(Unreached(configured, dialing, "".join(codes[:1]), "".join(refusals[:1])))
+        return found
+
+
+def _expected(configured: ConfiguredPeer) -> str:
+    who = [configured.noc] if configured.noc else []
+    return "/".join(who + ([f"device {configured.device.hex()[:8]}"] if configured.device is not None else []))

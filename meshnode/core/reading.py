@@ -28,7 +28,7 @@ from meshnode.core.operations import (
     Set,
     operation_untrusted,
 )
-from meshnode.core.peers import Peer
+from meshnode.core.peers import Peer, Unreached
 from meshnode.core.replica import FLAG_LOG, Replica
 from meshnode.core.schema import view_value
 from meshnode.core.views import (
@@ -280,15 +280,36 @@ class Reading:
     def peers(self) -> list[PeerView]:
         node = self._node
         devices = sorted(set(node.peers.known) | {device for device, _ in node.rollcall.roster.serials()})
-        return [self._peer(device) for device in devices if device != node.identity.device]
+        shown = [self._peer(device) for device in devices if device != node.identity.device]
+        unreached = [peer for peer in node.peers.unreached() if peer.configured.device not in devices]
+        return shown + [self._unreached(peer) for peer in unreached]
+
+    def _unreached(self, peer: Unreached) -> PeerView:
+        device = peer.configured.device
+        return PeerView(
+            device="" if device is None else device.hex(),
+            noc=peer.configured.noc,
+            name="",
+            addresses=list(peer.configured.addresses),
+            state="connecting" if peer.dialing else "never-reached",
+            since_ms=self._node.started_ms,
+            round_trip_ms=None,
+            they_lack=None,
+            we_lack=None,
+            relay=False,
+            prekey_known=False,
+            last_refusal=peer.last_refusal,
+            last_dial_error=peer.last_code,
+        )
 
     def _peer(self, device: Any) -> PeerView:
         node = self._node
         peer: Peer | None = node.peers.known.get(device)
         enrolled = node.rollcall.roster.get(device)
         link = None if peer is None else peer.link
-        never_linked = peer is None and node.peers.is_dialing(device)
-        state = "connected" if link is not None else "connecting" if never_linked else "cut-off"
+        was_linked = peer is not None and peer.since_wall_ms > 0
+        dialing = not was_linked and node.peers.is_dialing(device)
+        state = "connected" if link is not None else "connecting" if dialing else "cut-off"
         if peer is not None:
             noc, name, relay = peer.identity.noc, peer.identity.name, peer.identity.relay
         else:
@@ -302,13 +323,14 @@ class Reading:
             name=name,
             addresses=node.peers.addresses_of(device),
             state=state,
-            since_ms=peer.since_wall_ms if peer is not None else node.started_ms,
+            since_ms=peer.since_wall_ms if peer is not None and was_linked else node.started_ms,
             round_trip_ms=peer.round_trip_s * 1000 if peer is not None and peer.round_trip_s is not None else None,
             they_lack=node.exchange.they_lack(device),
             we_lack=node.exchange.we_lack(device),
             relay=relay,
             prekey_known=enrolled is not None,
-            last_refusal=peer.last_refusal if peer is not None else "",
+            last_refusal=node.peers.refusal(device),
+            last_dial_error=node.peers.dial_error(device),
         )
 
     def node(self, version: str, wall_ms: int, started_ms: int, addresses: list[str], store_bytes: int) -> NodeView:

@@ -152,11 +152,13 @@ class Page:
 @dataclass(frozen=True, slots=True)
 class PeerView:
     device: str
+    """Empty for a configured peer that was never reached and of which no device is configured."""
     noc: str
     name: str
     addresses: list[str]
     state: str
-    """``connected``; ``connecting`` when it was never linked since the start and is being dialled; else ``cut-off``."""
+    """``connected``; ``connecting`` when it was never linked since the start and is being dialled; ``never-reached`` of
+    a configured peer between two attempts, when nobody is known that it may be; else ``cut-off``."""
     since_ms: int
     """Since when it is in this state; for a peer not linked since the start, the start."""
     round_trip_ms: float | None
@@ -167,7 +169,10 @@ class PeerView:
     prekey_known: bool
     """Incidents can be shared with it."""
     last_refusal: str
-    """Code of the newest refusal concerning this peer, empty when there is none."""
+    """Code of the newest refusal between this peer and this node, empty when there is none. One that starts with
+    ``peer-`` was the peer's."""
+    last_dial_error: str
+    """Why the last dial of an address of it failed; empty when it is connected or no dial failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import trio
 
-from meshnode.core.events import Channel, DialFailed, LinkDown, LinkUp, Received, Report, RoundTrip
+from meshnode.core.events import Channel, DialFailed, DoorRefused, LinkDown, LinkUp, Received, Report, RoundTrip
 from meshnode.errors import LocalFaultError, MeshnodeError
 from meshnode.transport.base import Record, Transport, reason_of
 
@@ -42,6 +42,10 @@ class CountingTransport(Transport, Protocol):
     @property
     def counters(self) -> Counter[str]:
         """How often what was refused, dropped or ended, by code."""
+
+    @property
+    def refused_from(self) -> dict[str, str]:
+        """Address of who dialled and never became a link -> why. Whoever reads it clears it."""
 
 
 class Links:
@@ -147,6 +151,13 @@ class Links:
         """Who was refused before there was a link, by code, since the start: the node is not told of them."""
         counted = self._counted_before + self._transport.counters - self._told
         return Counter({code: number for code, number in counted.items() if code not in _NO_REFUSAL})
+
+    def refused_from(self) -> list[DoorRefused]:
+        """Where those came from who were refused before there was a link, since the last call: bounded by the
+        transport."""
+        found = [DoorRefused(address, code) for address, code in self._transport.refused_from.items()]
+        self._transport.refused_from.clear()
+        return found
 
     def news(self) -> list[Report]:
         """The same since the last call."""

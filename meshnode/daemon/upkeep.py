@@ -6,8 +6,8 @@
   somebody removes takes little along: above all no keys.
 * The **certificate** of this node ends one day, or seems to while its clock is wrong. Peers then refuse it; the local
   service goes on, and the status says why nobody answers. A clock that is put right ends it.
-* Whoever is **refused at the door** (no certificate, a foreign one) never becomes a link, so the node never hears of
-  it. The operator does.
+* Whoever is **refused at the door** (no certificate, a foreign one) never becomes a link. The operator hears of it,
+  and the node, which may know whose address that is.
 
 Each runs on the loop's thread, between steps, for as long as the daemon.
 """
@@ -52,7 +52,7 @@ async def look_after(
         nursery.start_soon(scrub, loop, store)
         nursery.start_soon(tidy, loop)
         nursery.start_soon(watch_certificate, loop, certificate, wall_s)
-        nursery.start_soon(watch_door, links, report)
+        nursery.start_soon(watch_door, loop, links, report)
 
 
 async def scrub(loop: Loop, store: CommittingLogStore) -> None:
@@ -97,8 +97,10 @@ async def watch_certificate(loop: Loop, certificate: Certificate, wall_s: Callab
         await trio.sleep(CERTIFICATE_INTERVAL_S)
 
 
-async def watch_door(links: Links, report: Callable[[Report], None]) -> None:
+async def watch_door(loop: Loop, links: Links, report: Callable[[Report], None]) -> None:
     while True:
         await trio.sleep(DOOR_INTERVAL_S)
         for news in links.news():
             report(news)
+        for refused in links.refused_from():
+            loop.offer(refused)

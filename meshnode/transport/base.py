@@ -51,6 +51,16 @@ RECEIVE_RECORDS_MAX = 64
 does not fit waits in its link, whose window closes (see ``delivery``)."""
 
 
+DOOR_SOURCES_MAX = 64
+"""Sources of refused strangers that are remembered until somebody asks; of more, only the counters tell."""
+
+
+def note_refused(refused: dict[str, str], address: str, code: str) -> None:
+    """Remembers why the last one who came from ``address`` never became a link."""
+    if address in refused or len(refused) < DOOR_SOURCES_MAX:
+        refused[address] = code
+
+
 class Authenticator(Protocol):
     """Who we are and who they are. The real one is ``core.hello``; it signs and verifies with device keys."""
 

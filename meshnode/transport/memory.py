@@ -31,6 +31,7 @@ from meshnode.transport.base import (
     Authenticator,
     Record,
     check_frame,
+    note_refused,
     reason_of,
 )
 from meshnode.transport.delivery import Delivery
@@ -136,6 +137,7 @@ class MemoryTransport:
         settings: MemorySettings | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.refused_from: dict[str, str] = {}
         self.name = name
         self.authenticator = authenticator
         self.settings = settings or MemorySettings()
@@ -238,6 +240,8 @@ class MemoryTransport:
             self._delivery.put(LinkDown(link.number, code))
         elif link.dialed:
             self._delivery.put(DialFailed(link.address, code, reason))
+        else:
+            note_refused(self.refused_from, link.address, code)
 
     # --- inside ---
 

@@ -31,6 +31,7 @@ from meshnode.transport.base import (
     Authenticator,
     Record,
     check_frame,
+    note_refused,
     parse_address_untrusted,
     reason_of,
 )
@@ -78,6 +79,8 @@ class QuicTransport:
     ) -> None:
         self.counters: Counter[str] = Counter()
         """How often what was refused, dropped or ended, by code; for the status."""
+        self.refused_from: dict[str, str] = {}
+        """Address of who dialled and never became a link -> why; whoever reads it clears it."""
         self._settings = settings
         self._authenticator = authenticator
         self._rng = rng
@@ -306,6 +309,8 @@ class QuicTransport:
             self._delivery.put(LinkDown(link.number, ended.code))
         elif link.dialed_address is not None:
             self._delivery.put(DialFailed(link.dialed_address, ended.code, ended.reason))
+        else:
+            note_refused(self.refused_from, link.address, ended.code)
 
     def _on_consumed(self, frame: Received) -> None:
         pump = self._pumps.get(frame.link)

@@ -105,6 +105,7 @@ class MemoryService:
                 relay=False,
                 prekey_known=True,
                 last_refusal="",
+                last_dial_error="connect-timeout",
             )
         ]
 

@@ -15,12 +15,14 @@ from meshnode.core.ids import DeviceId
 from meshnode.core.peers import (
     DIALS_AT_ONCE_MAX,
     FORGET_AFTER_S,
+    FORGET_FOUND_AFTER_S,
     LEARNED_MAX,
     LEARNED_PER_DEVICE_MAX,
     LEARNED_PER_TELLER_MAX,
     ConfiguredPeer,
     DialSettings,
     Peers,
+    is_refusal,
 )
 
 ME, LOW, HIGH = DeviceId(b"M" * 32), DeviceId(b"A" * 32), DeviceId(b"Z" * 32)
@@ -67,7 +69,8 @@ def test_a_configured_peer_is_dialled_for_ever_with_a_back_off_that_doubles_to_a
         assert base / 2 <= waits[number] <= base
     assert 30 <= min(waits[10:]) < 32
     assert 58 < max(waits[10:]) <= 60
-    assert peers.unreached() == [(LOW_AT, "connect-timeout")]
+    (unreached,) = peers.unreached()
+    assert (unreached.configured.addresses, unreached.last_code) == ((LOW_AT,), "connect-timeout")
 
 
 def test_the_back_off_is_a_setting() -> None:
@@ -90,7 +93,8 @@ def test_success_starts_the_back_off_anew_and_a_lost_link_is_dialled_again_withi
     assert peers.on_link_up(link_up(1), 300.0, 300_000) is None
     assert (peers.due_dials(10_000.0), peers.next_deadline()) == ([], None)
     assert peers.unreached() == []
-    lost = peers.on_link_down(1, 400.0, 400_000)
+    peers.on_heard(1)
+    lost = peers.on_link_down(1, "closed", 400.0, 400_000)
     assert lost is not None
     assert (lost.link, lost.since, lost.since_wall_ms) == (None, 400.0, 400_000)
     due = peers.next_deadline()
@@ -122,7 +126,7 @@ def test_many_dead_addresses_do_not_hold_a_living_one_up_and_configured_ones_com
     for round_trip in range(2 * LEARNED_PER_TELLER_MAX // DIALS_AT_ONCE_MAX):
         now = round_trip * 5.0
         if round_trip == 3:
-            peers.on_link_down(1, now - 1.0, 0)
+            peers.on_link_down(1, "closed", now - 1.0, 0)
         dialled = peers.due_dials(now)
         assert round_trip != 3 or dialled[0] == HIGH_AT
         tried += dialled
@@ -178,6 +182,24 @@ class Pair:
         self.open[link] = dialer
         other = HIGH if me == LOW else LOW
         event = link_up(link, other, f"{other[:1].decode()}:1", dialed=dialer == me)
+        if self.ends[me].must_wait(event):
+            older = self.ends[me].wait(event)
+            if older is not None:
+                self.close(older)
+        else:
+            self.take(me, event)
+        self.say(link)
+
+    def say(self, link: int) -> None:
+        """What the dialler says as soon as it has taken the link arrives."""
+        dialer = self.open.get(link)
+        if dialer is not None and link in self.ends[dialer].by_link:
+            other = HIGH if dialer == LOW else LOW
+            waited = self.ends[other].waited(link)
+            if waited is not None:
+                self.take(other, waited)
+
+    def take(self, me: DeviceId, event: LinkUp) -> None:
         unwanted = self.ends[me].on_link_up(event, 0.0, 0)
         if unwanted is not None:
             self.close(unwanted)
@@ -186,7 +208,7 @@ class Pair:
         del self.open[link]
         self.closed.add(link)
         for end in self.ends.values():
-            end.on_link_down(link, 0.0, 0)
+            end.on_link_down(link, "closed", 0.0, 0)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([(LOW, 1), (LOW, 2), (HIGH, 1), (HIGH, 2)])))
@@ -210,7 +232,7 @@ def test_when_one_side_dials_again_the_newer_link_stays() -> None:
         assert peers.on_link_up(link_up(2, address="new.example:1", dialed=dialed), 5.0, 5_000) == 1
         peer = peers.known[LOW]
         assert (peer.link, peer.since, peer.address) == (2, 1.0, "new.example:1")
-        assert peers.on_link_down(1, 6.0, 6_000) is None
+        assert peers.on_link_down(1, "closed", 6.0, 6_000) is None
         assert peer.link == 2
         assert list(peers.by_link) == [2]
 
@@ -263,7 +285,7 @@ def test_an_address_that_links_now_and_then_is_not_forgotten() -> None:
         now = day * FORGET_AFTER_S * 0.9
         peers.due_dials(now)
         peers.on_link_up(link_up(day), now, 0)
-        peers.on_link_down(day, now + 1, 0)
+        peers.on_link_down(day, "closed", now + 1, 0)
         peers.due_dials(now + 2)
         peers.on_dial_failed(LOW_AT, "connect-timeout", now + 2)
     assert peers.addresses_of(LOW) == [LOW_AT]
@@ -278,7 +300,7 @@ def test_addresses_of_this_node_and_of_linked_peers_are_not_dialled() -> None:
     peers.on_link_up(link_up(2, address="third.example:1"), 0.0, 0)
     assert peers.due_dials(0.0) == []
     assert peers.next_deadline() is None
-    peers.on_link_down(2, 5.0, 0)
+    peers.on_link_down(2, "closed", 5.0, 0)
     assert peers.due_dials(6.0) == ["second.example:1"]
     assert peers.is_dialing(LOW)
     assert not peers.is_dialing(HIGH)
@@ -295,7 +317,7 @@ def test_who_claims_the_address_of_another_keeps_nobody_from_dialling_it() -> No
     assert peers.due_dials(9.0) == [LOW_AT]
     peers.on_link_up(link_up(2, LOW, LOW_AT), 9.0, 0)
     assert (peers.addresses_of(HIGH), peers.addresses_of(LOW)) == ([HIGH_AT], [LOW_AT])
-    peers.on_link_down(2, 10.0, 0)
+    peers.on_link_down(2, "closed", 10.0, 0)
     assert peers.due_dials(20.0) == [LOW_AT]  # though who claimed it is still linked
 
 
@@ -319,7 +341,7 @@ def test_a_link_from_an_address_that_another_claims_shows_whose_it_is() -> None:
     peers.learn_source(LOW_AT, LOW, 2.0)
     assert peers.addresses_of(LOW) == [LOW_AT]
     assert peers.due_dials(3.0) == []
-    peers.on_link_down(2, 4.0, 0)
+    peers.on_link_down(2, "closed", 4.0, 0)
     assert peers.due_dials(10.0) == [LOW_AT]
 
 
@@ -360,14 +382,134 @@ def test_what_is_forgotten_makes_room_for_its_teller() -> None:
     assert peers.learn("x:1", HIGH, THIRD, now)
 
 
-def test_peers_that_this_node_dialled_are_told_to_others() -> None:
+def test_linked_peers_are_told_to_others_by_what_they_say_where_they_were_dialled_or_where_they_dialled_from() -> None:
     peers = make()
     peers.on_link_up(link_up(0, HIGH, HIGH_AT), 0.0, 0)
     peers.on_link_up(link_up(1, LOW, LOW_AT), 0.0, 0)
     peers.on_link_up(link_up(2, DeviceId(b"C" * 32), "1.2.3.4:5", dialed=False), 0.0, 0)
-    assert peers.reachable() == [(LOW, LOW_AT), (HIGH, HIGH_AT)]
-    peers.on_link_down(1, 1.0, 0)
-    assert peers.reachable() == [(HIGH, HIGH_AT)]
+    third = (DeviceId(b"C" * 32), "1.2.3.4:5")  # said nothing of itself: where it dialled from is the second choice
+    assert peers.introductions() == [(LOW, LOW_AT), third, (HIGH, HIGH_AT)]
+    peers.on_link_down(1, "closed", 1.0, 0)
+    assert peers.introductions() == [third, (HIGH, HIGH_AT)]
+    for address in ("c.example:1", "c.example:1", *(f"c{number}.example:1" for number in range(9))):
+        peers.learn_own(address, peers.known[third[0]])
+    own = [(third[0], address) for address in ("c.example:1", "c0.example:1", "c1.example:1", "c2.example:1")]
+    assert peers.introductions() == [*own, (HIGH, HIGH_AT)]
+    peers.learn_own("high.example:2", peers.known[HIGH])
+    assert peers.introductions()[-2:] == [(HIGH, "high.example:2"), (HIGH, HIGH_AT)]
+
+
+def test_a_peer_that_moves_often_makes_room_for_its_new_address_by_what_fails_longest() -> None:
+    peers = make()
+    old = [f"old{number}:1" for number in range(LEARNED_PER_DEVICE_MAX)]
+    for number, address in enumerate(old):
+        assert peers.learn(address, LOW, THIRD, float(number))
+    assert peers.due_dials(5.0) == old
+    assert not peers.learn("new:1", LOW, THIRD, 6.0)  # all of them are being dialled
+    for address in (old[2], old[0], old[1]):
+        peers.on_dial_failed(address, "connect-timeout", 10.0 + old.index(address) % 2)
+    assert peers.learn("new:1", LOW, THIRD, 20.0)
+    assert peers.addresses_of(LOW) == [old[1], old[2], old[3], "new:1"]
+
+
+def test_what_discovery_found_and_nobody_answers_at_is_forgotten_sooner() -> None:
+    peers = make()
+    assert peers.learn(LOW_AT, None, None, 0.0)
+    for now in (0.0, FORGET_FOUND_AFTER_S + 1.0):
+        assert peers.due_dials(now) == [LOW_AT]
+        peers.on_dial_failed(LOW_AT, "connect-timeout", now)
+    assert peers.next_deadline() is None
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+
+def test_who_answers_where_another_is_configured_is_shown_until_the_right_one_does() -> None:
+    peers = make(ConfiguredPeer((LOW_AT,), noc="EU", device=HIGH), ConfiguredPeer((HIGH_AT,), noc="EU"))
+    peers.due_dials(0.0)
+    assert peers.misfits() == []
+    peers.on_not_as_configured(link_up(1), 1.0, 1_000)
+    peers.due_dials(5.0)
+    peers.on_not_as_configured(link_up(2), 5.0, 5_000)
+    (misfit,) = peers.misfits()
+    assert (misfit.address, misfit.expected) == (LOW_AT, "EU/device 5a5a5a5a")
+    assert (misfit.found, misfit.since_wall_ms) == ("NL/1 (41414141)", 1_000)
+    assert peers.known[LOW].last_refusal == "not-as-configured"
+    assert peers.refusal(HIGH) == "not-as-configured"
+    due = min(target.next_dial_at for target in peers._targets.values() if not target.dialing)
+    assert 6.0 <= due <= 7.0  # the second wait is twice as long
+    peers.on_not_as_configured(link_up(3, address=HIGH_AT), 6.0, 6_000)
+    assert [misfit.expected for misfit in peers.misfits()] == ["EU/device 5a5a5a5a", "EU"]
+    peers.on_link_up(link_up(4, HIGH, LOW_AT, noc="EU"), 8.0, 8_000)
+    assert [misfit.address for misfit in peers.misfits()] == [HIGH_AT]
+
+
+def test_beside_a_link_that_works_one_that_is_accepted_waits_until_it_is_heard_of() -> None:
+    peers = make()
+    assert not peers.must_wait(link_up(1, HIGH))
+    peers.on_link_up(link_up(1, HIGH, dialed=False), 0.0, 0)
+    second, third = link_up(2, HIGH, dialed=False), link_up(3, HIGH, dialed=False)
+    assert peers.must_wait(second)
+    assert not peers.must_wait(link_up(9, HIGH))  # what this node dialled, it wants
+    assert peers.wait(second) is None
+    assert peers.wait(third) == 2  # one of each device waits
+    assert peers.waited(2) is None
+    assert peers.on_link_down(3, "peer-not-as-configured", 1.0, 1_000) is None
+    assert (peers.known[HIGH].link, peers.known[HIGH].last_refusal) == (1, "peer-not-as-configured")
+    peers.wait(third)
+    assert peers.waited(3) == third
+    assert peers.waited(3) is None
+
+
+def test_a_link_that_the_peer_refuses_at_once_does_not_move_since_when_nothing_is_known_of_it() -> None:
+    peers = make()
+    for at in (10.0, 20.0):
+        peers.on_link_up(link_up(1, dialed=False), at, int(at) * 1_000)
+        assert peers.is_alone()
+        peers.on_link_down(1, "peer-not-as-configured", at + 1, int(at) * 1_000 + 1_000)
+        assert (peers.known[LOW].since_wall_ms, peers.known[LOW].last_refusal) == (0, "peer-not-as-configured")
+    peers.on_link_up(link_up(2, dialed=False), 30.0, 30_000)
+    peers.on_heard(2)
+    assert not peers.is_alone()
+    peers.on_link_down(2, "idle-timeout", 40.0, 40_000)
+    peers.on_link_up(link_up(3, dialed=False), 50.0, 50_000)
+    peers.on_link_down(3, "peer-certificate-expired", 51.0, 51_000)
+    assert peers.known[LOW].since_wall_ms == 40_000
+
+
+def test_a_refusal_before_there_is_a_link_is_shown_for_whom_the_address_is_known_to_be() -> None:
+    peers = make(ConfiguredPeer((LOW_AT,), device=LOW), ConfiguredPeer((HIGH_AT,)))
+    peers.on_refused("nobody:1", "certificate-expired")
+    assert peers.refusal(LOW) == ""
+    peers.on_dial_failed(LOW_AT, "connect-timeout", 0.0)
+    assert (peers.refusal(LOW), peers.dial_error(LOW)) == ("", "connect-timeout")
+    peers.on_dial_failed(LOW_AT, "peer-certificate-expired", 0.0)
+    assert (peers.refusal(LOW), peers.dial_error(LOW)) == ("peer-certificate-expired", "peer-certificate-expired")
+    peers.on_refused(HIGH_AT, "certificate-foreign")
+    first, second = peers.unreached()
+    assert (first.configured.device, first.last_refusal) == (LOW, "peer-certificate-expired")
+    assert (second.last_refusal, second.last_code, second.dialing) == ("certificate-foreign", "", False)
+    peers.on_link_up(link_up(1), 1.0, 1_000)
+    assert (peers.refusal(LOW), peers.dial_error(LOW), peers.refusal(HIGH)) == ("", "", "")
+    peers.on_refused(LOW_AT, "certificate-expired")
+    assert peers.refusal(LOW) == "certificate-expired"
+
+
+@pytest.mark.parametrize(
+    ("code", "is_one"),
+    [
+        ("connect-timeout", False),
+        ("peer-shutting-down", False),
+        ("peer-link-superseded", False),
+        ("closed-by-peer", False),
+        ("", False),
+        ("certificate-expired", True),
+        ("peer-not-as-configured", True),
+        ("frame-too-large", True),
+    ],
+)
+def test_which_ends_of_links_and_dials_are_refusals(code: str, is_one: bool) -> None:
+    assert is_refusal(code) is is_one
 
 
 # --- laws -----------------------------------------------------------------------------------------------------------
@@ -396,7 +538,7 @@ def test_whatever_happens_every_configured_peer_is_linked_dialled_or_due(script:
         elif what == "up-accepted":
             peers.on_link_up(link_up(next(links), device, f"x{amount}:1", dialed=False), now, 0)
         elif what == "down" and peers.by_link:
-            peers.on_link_down(sorted(peers.by_link)[amount % len(peers.by_link)], now, 0)
+            peers.on_link_down(sorted(peers.by_link)[amount % len(peers.by_link)], "closed", now, 0)
         elif what == "fail":
             peers.on_dial_failed(address, "refused", now)
         elif what == "learn":
