@@ -280,7 +280,7 @@ def _seal_to_all() -> Iterator[None]:
         yield
 
 
-@_defect("no second seal", "who lost its keys with its disk is never sealed to again", "I9")
+@_defect("no second seal", "who lost its keys with its disk is never sealed to again", "I9", scenario="lost-disk")
 def _no_reseal() -> Iterator[None]:
     with patch.object(Reseals, "due", lambda self, replicas, now: []):
         yield
@@ -292,7 +292,12 @@ def _keys_die_young() -> Iterator[None]:
         yield
 
 
-@_defect("an epoch leaves its parents out", "who joins later cannot read what was before", "I9", "I5", "I1")
+@_defect(
+    "an epoch leaves its parents out",
+    "who joins later cannot read what was before",
+    *("I9", "I5", "I1"),
+    scenario="manhunt-across-borders",
+)
 def _no_past() -> Iterator[None]:
     make = EpochBody.make
 
