@@ -144,8 +144,11 @@ class Client:
     def object(self, incident: str, collection: str, object_id: str) -> ObjectView:
         return self._get(_path(incident, "collections", collection, object_id), ObjectView)
 
-    def history(self, incident: str, *, after: str = "", limit: int = 100, object_id: str | None = None) -> HistoryPage:
-        return self._get(_path(incident, "history", after=after, limit=limit, object=object_id), HistoryPage)
+    def history(
+        self, incident: str, *, after: str = "", limit: int = 100, object_id: str | None = None, order: str = "oldest"
+    ) -> HistoryPage:
+        path = _path(incident, "history", after=after, limit=limit, object=object_id, order=order)
+        return self._get(path, HistoryPage)
 
     def conflicts(self, incident: str) -> list[ConflictView]:
         return self._get(_path(incident, "conflicts"), list[ConflictView])

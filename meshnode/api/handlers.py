@@ -102,7 +102,7 @@ def read_log(call: Call) -> Page:
 def read_history(call: Call) -> Page:
     query: HistoryQuery = call.query
     object_id = None if query.object is None else _object_id(query.object)
-    return call.service.history_page(call.incident, query.after, query.limit, object_id)
+    return call.service.history_page(call.incident, query.after, query.limit, object_id, query.order == "newest")
 
 
 def read_conflicts(call: Call) -> list[ConflictView]:

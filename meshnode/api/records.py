@@ -154,6 +154,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: Cursor = ""
     limit: Limit = PAGE_LIMIT_DEFAULT
     object: ObjectText | None = None
+    order: Annotated[str, Meta(pattern="^(oldest|newest)$")] = "oldest"
 
 
 class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

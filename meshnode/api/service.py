@@ -61,7 +61,9 @@ class NodeService(Protocol):
     def log_page(self, incident: IncidentId, after: str, limit: int, newest_first: bool) -> Page:
         """Records of the log book (RecordView). ``after`` is empty or the ``next`` of an earlier page."""
 
-    def history_page(self, incident: IncidentId, after: str, limit: int, object_id: ObjectId | None) -> Page:
+    def history_page(
+        self, incident: IncidentId, after: str, limit: int, object_id: ObjectId | None, newest_first: bool
+    ) -> Page:
         """Merged entries (HistoryView), oldest first; with ``object_id`` only those that touched it."""
 
     def conflicts_view(self, incident: IncidentId) -> list[ConflictView]: ...

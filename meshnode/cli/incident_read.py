@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from meshnode.cli.connection import client_command, find_incident, find_object, 
 
 if TYPE_CHECKING:
     from meshnode.client import Client
-    from meshnode.core.views import AuthorView, FieldView, HistoryView, IncidentView, ObjectView
+    from meshnode.core.views import AuthorView, FieldView, HistoryView, IncidentView, ObjectView, OperationView
 
 incident_argument = click.argument("incident", metavar="INCIDENT")
 object_option = click.option(
@@ -26,16 +27,29 @@ object_option = click.option(
 @click.command("list")
 @client_command()
 def list_command(client: Client, as_json: bool) -> None:
-    """List the incidents that this node holds."""
-    found = client.incidents()
+    """List the incidents that this node can read, the newest first."""
+    found = sorted(client.incidents(), key=lambda item: (-item.opened_ms, item.id))
     if as_json:
         output.as_json(found)
         return
     output.table(
-        ["ID", "KIND", "STATUS", "SEVERITY", "PRECEDENCE", "MARKING", "CONFLICTS", "ENTRIES", "DIGEST", "TITLE"],
+        [
+            "ID",
+            "OPENED",
+            "KIND",
+            "STATUS",
+            "SEVERITY",
+            "PRECEDENCE",
+            "MARKING",
+            "CONFLICTS",
+            "ENTRIES",
+            "DIGEST",
+            "TITLE",
+        ],
         [
             [
                 output.short(item.id),
+                output.time_utc(item.opened_ms),
                 item.kind,
                 item.status,
                 item.severity,
@@ -44,11 +58,16 @@ def list_command(client: Client, as_json: bool) -> None:
                 item.conflicts,
                 item.entries,
                 output.short(item.digest),
-                item.title,
+                output.cut(item.title),
             ]
             for item in found
         ],
     )
+    unread = client.node().incidents - len(found)
+    if unread > 0:
+        output.warning(
+            f"this node stores {unread} more for others (status counts them), and cannot read them: it is no member"
+        )
 
 
 @click.command()
@@ -79,24 +98,36 @@ def show(client: Client, incident: str, object_text: str | None, as_json: bool) 
 @click.option("--after", default="", metavar="CURSOR", help="Continue behind this place; printed at the end of a page.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Entries in a page.")
 @click.option("--all", "whole", is_flag=True, help="Read to the end.")
+@click.option("--newest", is_flag=True, help="Begin with the newest page, the newest entry last; --after goes back.")
 @client_command()
 def history(
-    client: Client, incident: str, object_text: str | None, after: str, limit: int, whole: bool, as_json: bool
+    client: Client,
+    incident: str,
+    object_text: str | None,
+    after: str,
+    limit: int,
+    whole: bool,
+    newest: bool,
+    as_json: bool,
 ) -> None:
-    """Show what was changed, by whom and when, in the order in which this node merged it."""
+    """Show what was changed, by whom and when, causes before what builds on them."""
     identifier = find_incident(client, incident)
     object_id = find_object(client, identifier, object_text).object
-    page = client.history(identifier, after=after, limit=limit, object_id=object_id)
+    order = "newest" if newest else "oldest"
+    page = client.history(identifier, after=after, limit=limit, object_id=object_id, order=order)
     items, cursor = list(page.items), page.next
     while whole and cursor:
-        page = client.history(identifier, after=cursor, limit=limit, object_id=object_id)
+        page = client.history(identifier, after=cursor, limit=limit, object_id=object_id, order=order)
         items, cursor = items + list(page.items), page.next
+    if newest:
+        items.reverse()
     if as_json:
         output.as_json({"items": items, "next": cursor})
         return
-    output.table(HISTORY_HEADS, [row for item in items for row in history_rows(item)])
+    known = {operation.id: operation.value for item in items for operation in item.operations}
+    output.table(HISTORY_HEADS, [row for item in items for row in history_rows(item, known)])
     if cursor:
-        output.warning(f"there is more: --after {cursor}")
+        output.warning(f"there is more: {'--newest ' if newest else ''}--after {cursor}")
 
 
 @click.command()
@@ -221,8 +252,9 @@ def attachment(client: Client, incident: str, attachment_id: str, out: Path, as_
 HISTORY_HEADS = ("TIME", "AUTHOR", "WHAT", "OBJECT", "FIELD", "VALUE")
 
 
-def history_rows(item: HistoryView) -> list[Sequence[Any]]:
-    """One row for each operation of a merged entry; before those that did nothing, one that says why."""
+def history_rows(item: HistoryView, known: Mapping[str, Any] = MappingProxyType({})) -> list[Sequence[Any]]:
+    """One row for each operation of a merged entry; before those that did nothing, one that says why. ``known``: the
+    values of operations that were read too, by id; a removal names its values by their ids alone."""
     head = [output.time_utc(item.author.time_ms), author_text(item.author)]
     rows: list[Sequence[Any]] = []
     if item.void:
@@ -233,11 +265,16 @@ def history_rows(item: HistoryView) -> list[Sequence[Any]]:
             f"{operation.kind} (void)" if item.void else operation.kind,
             place_text(operation.collection, operation.object),
             operation.field,
-            _told(operation.value),
+            _removed(operation, known) if operation.kind == "remove" else _told(operation.value),
         ]
         for operation in item.operations
     ]
     return rows
+
+
+def _removed(operation: OperationView, known: Mapping[str, Any]) -> str:
+    names = [_told(known[name]) if name in known else f"value {output.short(name)}" for name in operation.replaces]
+    return ", ".join(names) or _told(operation.value)
 
 
 def _told(value: Any) -> str:

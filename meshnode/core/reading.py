@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from meshnode.core import attachments
-from meshnode.core.causal import Position
+from meshnode.core.causal import TICKS_PER_MS, Position
 from meshnode.core.entry import Content
 from meshnode.core.events import Attachment
 from meshnode.core.ids import Dot, IncidentId, LogId, ObjectId, parse_hex_untrusted
@@ -89,6 +89,8 @@ class Reading:
             entries=replica.merged,
             digest=self.digest(incident).hex(),
             waiting=replica.waiting_entries(),
+            # Everything builds on the entry that created the incident, so no order time is below its own.
+            opened_ms=min(replica.graph.order_time(log, 1) for log, _ in replica.merged_heads()) // TICKS_PER_MS,
         )
 
     def digest(self, incident: IncidentId) -> bytes:
@@ -179,11 +181,13 @@ class Reading:
             if isinstance(operation, Log)
         ]
 
-    def history_page(self, incident: IncidentId, after: str, limit: int, obj: ObjectId | None) -> Page:
+    def history_page(
+        self, incident: IncidentId, after: str, limit: int, obj: ObjectId | None, newest_first: bool = False
+    ) -> Page:
         replica = self._replica(incident)
         items: list[HistoryView] = []
         cursor = ""
-        for looked, row in enumerate(self._walk(replica, after, newest_first=False)):
+        for looked, row in enumerate(self._walk(replica, after, newest_first)):
             if len(items) >= limit or looked >= JOURNAL_SCAN_MAX:
                 return Page(items, cursor)
             cursor = _cursor(row)

@@ -69,6 +69,8 @@ class IncidentSummary:
     digest: str
     waiting: int
     """Entries held that cannot be merged yet because something they build on has not arrived."""
+    opened_ms: int
+    """When it was opened, by the clock of who opened it."""
 
 
 @dataclass(frozen=True, slots=True)

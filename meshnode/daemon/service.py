@@ -71,8 +71,10 @@ class Service:
     def log_page(self, incident: IncidentId, after: str, limit: int, newest_first: bool) -> Page:
         return self._loop.reading.log_page(incident, after, limit, newest_first)
 
-    def history_page(self, incident: IncidentId, after: str, limit: int, object_id: ObjectId | None) -> Page:
-        return self._loop.reading.history_page(incident, after, limit, object_id)
+    def history_page(
+        self, incident: IncidentId, after: str, limit: int, object_id: ObjectId | None, newest_first: bool
+    ) -> Page:
+        return self._loop.reading.history_page(incident, after, limit, object_id, newest_first)
 
     def conflicts_view(self, incident: IncidentId) -> list[ConflictView]:
         return self._loop.reading.conflicts(incident)

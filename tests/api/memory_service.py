@@ -62,6 +62,7 @@ class MemoryService:
         self.journal: list[HistoryView] = []
         self.stretch = "5eed0001"
         """Names the ids of what is merged from now on; a restored back-up gets another."""
+        self.stored_for_others = 0
         self.disk_is_full = False
         self.defect: Exception | None = None
         self.gate: trio.Event | None = None
@@ -81,7 +82,7 @@ class MemoryService:
             relay=False,
             peers_connected=0,
             peers_known=1,
-            incidents=len(self.incidents),
+            incidents=len(self.incidents) + self.stored_for_others,
             entries=len(self.journal),
             journal=len(self.journal),
             cursor=self.journal_cursor(len(self.journal)),
@@ -127,6 +128,7 @@ class MemoryService:
             entries=len(found.history),
             digest=hashlib.blake2b(state.encode(), digest_size=32).hexdigest(),
             waiting=0,
+            opened_ms=found.history[0].author.time_ms,
         )
 
     def incident_view(self, incident: IncidentId) -> IncidentView:
@@ -160,8 +162,10 @@ class MemoryService:
         records = self._incident(incident).records
         return _page(records[::-1] if newest_first else records, after, limit)
 
-    def history_page(self, incident: IncidentId, after: str, limit: int, object_id: ObjectId | None) -> Page:
-        history = self._incident(incident).history
+    def history_page(
+        self, incident: IncidentId, after: str, limit: int, object_id: ObjectId | None, newest_first: bool
+    ) -> Page:
+        history = self._incident(incident).history[:: -1 if newest_first else 1]
         if object_id is not None:
             history = [item for item in history if any(op.object == object_id.hex() for op in item.operations)]
         return _page(history, after, limit)

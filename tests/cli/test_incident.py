@@ -364,6 +364,44 @@ def test_slips_of_the_hand_are_told_before_anything_is_sent(incident: str, meshn
     assert "TEXT is empty" in said.err
 
 
+def test_the_history_begins_with_the_newest_page_on_demand(incident: str, meshnode: Meshnode) -> None:
+    for number in range(5):
+        done(meshnode("incident", "log", incident, f"record {number}"))
+    said = done(meshnode("incident", "history", incident, "--newest", "--limit", "2"))
+    assert [line.split()[-1].strip('"}') for line in said.out.splitlines()[1:]] == ["3", "4"]
+    cursor = said.err.split()[-1]
+    assert said.err == f"note: there is more: --newest --after {cursor}\n"
+    older = done(meshnode("incident", "history", incident, "--newest", "--limit", "2", "--after", cursor))
+    assert [line.split()[-1].strip('"}') for line in older.out.splitlines()[1:]] == ["1", "2"]
+
+
+def test_the_history_says_what_was_removed(daemon: Daemon, incident: str, meshnode: Meshnode) -> None:
+    added = done(meshnode("incident", "add-to", incident, "hazards", "nuclear", "--json")).json["ids"]
+    history = daemon.service.incidents[IncidentId(bytes.fromhex(incident))].history
+    removal = dataclasses.replace(
+        history[-1].operations[0], id=added[0] + "1", kind="remove", value=None, replaces=added
+    )
+    history.append(dataclasses.replace(history[-1], operations=[removal]))
+    assert done(meshnode("incident", "history", incident)).out.splitlines()[-1].endswith("hazards  nuclear")
+    alone = done(meshnode("incident", "history", incident, "--newest", "--limit", "1")).out
+    assert alone.splitlines()[-1].endswith(f"value {added[0][:8]}.{added[0].split('.', 1)[1]}")
+
+
+def test_incidents_are_listed_with_their_time_the_newest_first(
+    daemon: Daemon, incident: str, meshnode: Meshnode
+) -> None:
+    done(meshnode("incident", "open", "--kind", "other", "--title", "Long " * 30))
+    said = done(meshnode("incident", "list"))
+    newest, oldest = said.out.splitlines()[1:]
+    assert "Two suspects" in oldest
+    assert newest.endswith("…")
+    assert "2023-11-14" in newest
+    assert said.err == ""
+    assert [item["id"] for item in meshnode("incident", "list", "--json").json][-1] == incident
+    daemon.service.stored_for_others = 3
+    assert "this node stores 3 more for others" in done(meshnode("incident", "list")).err
+
+
 def test_an_area_is_cut_in_the_history_and_text_is_not(incident: str, meshnode: Meshnode) -> None:
     area = {"type": "LineString", "coordinates": [[4.35, 50.0 + step / 100] for step in range(50)]}
     done(meshnode("incident", "set", incident, "area", json.dumps(area)))

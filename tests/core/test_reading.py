@@ -103,6 +103,18 @@ def test_the_history_shows_every_operation_of_every_entry_in_pages(desk: Desk) -
     assert removed.replaces == [added.id]
 
 
+def test_the_history_is_read_backwards_too(desk: Desk) -> None:
+    forth = pages(lambda *page: history_page(desk, *page))
+    back = pages(lambda cursor, limit, _: desk.be.reading.history_page(desk.incident, cursor, limit, None, True))
+    assert [item for page in back for item in page.items] == [item for page in forth for item in page.items][::-1]
+
+
+def test_an_incident_was_opened_when_its_creator_said(desk: Desk) -> None:
+    (first,) = desk.be.reading.history_page(desk.incident, "", 1, None).items
+    for host in (desk.be, desk.nl):
+        assert host.reading.summary(desk.incident).opened_ms == first.author.time_ms > 0
+
+
 def test_the_history_of_one_object_leaves_out_the_others(desk: Desk) -> None:
     page = desk.be.reading.history_page(desk.incident, "", 100, desk.person)
     assert [operation.kind for item in page.items for operation in item.operations] == [
