@@ -39,6 +39,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 NO_ANSWER_CODES = ("daemon-unreachable", "daemon-timeout", "answer-lost", "answer-not-understood")
 """Of the client: nobody answered, or not in a way that tells whether anything was done."""
+STORE_CODES = "store-"
+"""How codes begin that the daemon says of its disk: it is this machine's fault, whoever noticed."""
 
 
 def exit_code_of(error: MeshnodeError) -> int:
@@ -51,6 +53,8 @@ def exit_code_of(error: MeshnodeError) -> int:
         case LocalFaultError():
             return EXIT_LOCAL_FAULT
         case _:  # an ApiError of meshnode.client, which is not imported for its name's sake
+            if error.code.startswith(STORE_CODES):
+                return EXIT_LOCAL_FAULT
             return EXIT_UNREACHABLE if error.code in NO_ANSWER_CODES else EXIT_REFUSED
 
 

@@ -135,8 +135,11 @@ def one_of(ids: Sequence[str], prefix: str, what: str, listing: str) -> str:
     if len(found) == 1:
         return found[0]
     code = "ambiguous-id" if found else f"unknown-{what.split()[0]}"
-    many = f"begins the id of {len(found)} of them" if found else "begins the id of none"
-    raise RefusedError(code, f"{what}: {prefix!r} {many}", f"copy more of the id from: {listing}")
+    if found:
+        reason, action = f"begins the id of {len(found)} of them", f"copy more of the id from: {listing}"
+    else:
+        reason, action = "begins the id of none", f"see what there is: {listing}"
+    raise RefusedError(code, f"{what}: {prefix!r} {reason}", action)
 
 
 def _find_socket(socket: Path | None, config: Path | None) -> Path:

@@ -6,6 +6,7 @@ the first opens the incident and carries the original, the others add to it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,10 @@ CAP_READ_BYTES_MAX = 1024 * 1024 + 1
 
 @click.command("open")
 @click.option(
-    "--cap", type=click.Path(readable=False, path_type=Path), metavar="FILE", help="CAP 1.2 alert to begin with."
+    "--cap",
+    type=click.Path(readable=False, path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="CAP 1.2 alert to begin with; - reads it from standard input.",
 )
 @click.option(
     "--kind",
@@ -65,6 +69,8 @@ def open_command(
     as_json: bool,
 ) -> None:
     """Open an incident, from a CAP alert or by hand."""
+    if title is not None and not title.strip():
+        raise click.UsageError("--title is empty: name the incident, or leave it to an alert")
     alert = _read_cap(cap, language) if cap is not None else None
     chosen_kind = kind or (alert.kind if alert else None)
     if chosen_kind is None:
@@ -139,6 +145,9 @@ def _changes_by_hand(title: str | None, fields: Sequence[str], *, begun: bool) -
 def _read_cap(path: Path, language: str) -> CapIncident:
     from meshnode.interchange.cap import read_cap_untrusted
 
+    if str(path) == "-":
+        data = sys.stdin.buffer.read(CAP_READ_BYTES_MAX)
+        return read_cap_untrusted(data, "alert.cap", language=language)
     try:
         with path.open("rb") as file:
             data = file.read(CAP_READ_BYTES_MAX)

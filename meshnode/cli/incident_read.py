@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -224,17 +225,26 @@ def attachments(client: Client, incident: str, as_json: bool) -> None:
 @incident_argument
 @click.argument("attachment_id", metavar="ATTACHMENT")
 @click.option(
-    "--out", type=click.Path(readable=False, path_type=Path), required=True, metavar="FILE", help="New file to write."
+    "--out",
+    type=click.Path(readable=False, path_type=Path, allow_dash=True),
+    required=True,
+    metavar="FILE",
+    help="New file to write; - is standard output.",
 )
 @client_command()
 def attachment(client: Client, incident: str, attachment_id: str, out: Path, as_json: bool) -> None:
     """Save one file as it came. An existing FILE is not overwritten."""
     from meshnode.errors import LocalFaultError
 
+    if str(out) == "-" and as_json:
+        raise click.UsageError("--json and --out - would both write to standard output")
     identifier = find_incident(client, incident)
     ids = [item.id for item in client.attachments(identifier)]
     attachment_id = attachment_id.removeprefix("attachments/")
     file = client.attachment(identifier, one_of(ids, attachment_id, "attachment", "meshnode incident attachments"))
+    if str(out) == "-":
+        sys.stdout.buffer.write(file.data)
+        return
     try:
         with out.open("xb") as target:
             target.write(file.data)

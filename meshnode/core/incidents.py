@@ -288,7 +288,7 @@ class Incidents:
         """The replica of an incident this node can read. Raises RefusedError."""
         replica = self.replicas.get(incident)
         if replica is None:
-            raise RefusedError("unknown-incident", "this node holds no such incident", "list the incidents it holds")
+            raise RefusedError("unknown-incident", "this node holds no such incident", "see: meshnode incident list")
         if not replica.merged:
             raise RefusedError(
                 "not-a-member",

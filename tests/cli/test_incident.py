@@ -169,7 +169,7 @@ def test_an_alert_that_breaks_off_says_which_incident_holds_a_part_of_it(
 
     monkeypatch.setattr(daemon.service, "change", fill_up)
     said = meshnode("incident", "open", "--cap", sorted(CAP_FILES.glob("*.cap"))[0])
-    assert said.code == 1
+    assert said.code == 4
     assert f"note: incident {'0' * 32} is open, but holds only a part" in said.err
     assert "error: store-full: " in said.err
 
@@ -400,6 +400,29 @@ def test_incidents_are_listed_with_their_time_the_newest_first(
     assert [item["id"] for item in meshnode("incident", "list", "--json").json][-1] == incident
     daemon.service.stored_for_others = 3
     assert "this node stores 3 more for others" in done(meshnode("incident", "list")).err
+
+
+def test_a_dash_is_standard_input_and_output(daemon: Daemon, meshnode: Meshnode, tmp_path: Path) -> None:
+    opened = done(meshnode("incident", "open", "--cap", "-", "--json", stdin=SHORT_ALERT)).json
+    where = (opened["incident"], opened["attachments"][0], "--out", "-")
+    said = done(meshnode("incident", "attachment", *where))
+    assert said.out == SHORT_ALERT
+    assert meshnode("incident", "attachment", *where, "--json").code == 2
+    assert not Path("-").exists()
+
+
+def test_an_incident_without_a_title_is_not_opened(daemon: Daemon, meshnode: Meshnode) -> None:
+    for title in ("", "  "):
+        assert meshnode("incident", "open", "--kind", "other", "--title", title).code == 2
+    assert daemon.service.incidents == {}
+
+
+def test_who_names_an_incident_that_is_not_here_is_sent_to_the_list(incident: str, meshnode: Meshnode) -> None:
+    said = meshnode("incident", "show", "f", "--json")
+    assert (said.error["code"], said.error["action"]) == (
+        "unknown-incident",
+        "see what there is: meshnode incident list",
+    )
 
 
 def test_an_area_is_cut_in_the_history_and_text_is_not(incident: str, meshnode: Meshnode) -> None:

@@ -41,7 +41,8 @@ def all_commands() -> list[tuple[str, click.Command]]:
     ("error", "code"),
     [
         (RefusedError("c", "r"), 1),
-        (ApiError("store-full", "r", status=507), 1),
+        (ApiError("store-full", "r", status=507), 4),
+        (ApiError("noc-unknown", "r", status=409), 1),
         (ApiError("daemon-unreachable", "r"), 3),
         (ApiError("answer-lost", "r"), 3),
         (LocalFaultError("c", "r"), 4),
@@ -73,11 +74,13 @@ def test_a_mistake_of_our_own_is_not_taken_for_a_refusal(meshnode: Meshnode, mon
 
 
 def test_every_command_has_help_and_every_command_that_answers_has_json(meshnode: Meshnode) -> None:
+    manual = (DOCS / "cli.md").read_text("utf-8")
     without_json = {"meshnode run", "meshnode completion", "meshnode config reference"}
     for name, command in all_commands():
         assert command.help, name
         options = {option for parameter in command.params for option in parameter.opts}
         assert ("--json" in options) is (name not in without_json), name
+        assert f"`{name.removeprefix('meshnode ')}`" in manual or name not in without_json, name
         said = meshnode(*name.split()[1:], "--help")
         assert said.code == 0
         assert said.out.startswith("Usage: ")

@@ -41,6 +41,13 @@ def test_every_documented_code_is_said_by_the_program() -> None:
     assert set(documented()) - said().places.keys() == set()
 
 
+def test_the_everyday_codes_of_the_other_end_are_found_as_they_are_printed() -> None:
+    manual = MANUAL.read_text("utf-8")
+    for code in ("link-superseded", "shutting-down"):
+        assert code in documented()
+        assert f"`peer-{code}`" in manual
+
+
 def test_a_code_is_documented_once() -> None:
     codes = documented()
     assert sorted(codes) == sorted(set(codes))
