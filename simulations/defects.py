@@ -221,7 +221,7 @@ def _drop_last() -> Iterator[None]:
         yield
 
 
-@_defect("no anti-entropy", "digests are never compared", "I9")
+@_defect("no anti-entropy", "digests are never compared", "I8", "I9")
 def _no_summaries() -> Iterator[None]:
     with patch.object(Sync, "due_summaries", lambda self, now: []):
         yield
@@ -280,7 +280,7 @@ def _seal_to_all() -> Iterator[None]:
         yield
 
 
-@_defect("no second seal", "who lost its keys with its disk is never sealed to again", "I9", scenario="lost-disk")
+@_defect("no second seal", "who lost its keys with its disk is never sealed to again", "I8", "I9", scenario="lost-disk")
 def _no_reseal() -> Iterator[None]:
     with patch.object(Reseals, "due", lambda self, replicas, now: []):
         yield

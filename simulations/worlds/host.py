@@ -43,6 +43,9 @@ PROBE_S = 5.0
 WRITTEN_AT_CRASH_CHANCE = 0.5
 """That what was being written when the power went is on the disk all the same."""
 
+WAKES_MAX = 1_000
+"""Wake-ups of one node in one moment: a deadline that stays in the past would hold a real loop for ever (I8)."""
+
 NodeMaker = Callable[..., Node]
 OnReply = Callable[["Host", int, Written | MeshnodeError], None]
 
@@ -94,6 +97,8 @@ class Host:
     skew_s: float = 0.0
     drift: float = 0.0
     drift_from_s: float = 0.0
+    woken: int = 0
+    woken_s: float = -1.0
     life: int = 0
     """Which start this is; what was planned for an earlier one is void."""
     waking_s: float = float("inf")
@@ -254,6 +259,11 @@ class Host:
             return
         now_s = self.clock.now_s
         if node.next_deadline() <= now_s:
+            self.woken = self.woken + 1 if self.woken_s == now_s else 1
+            self.woken_s = now_s
+            if self.woken > WAKES_MAX:
+                self.orders.failed(self, RuntimeError(f"woke {WAKES_MAX} times in one moment and wants to again"))
+                return
             self.tell(Tick())
         elif self.waking_s <= now_s:
             self._plan_waking(node)
