@@ -25,7 +25,7 @@ from meshnode.core.keys import RandomBytes
 from meshnode.core.log import CommitBatch, Entry, LogStore, Seal
 from meshnode.core.operations import Operation
 from meshnode.core.own_logs import OwnLogs
-from meshnode.core.prekeys import Prekey, PrekeyRing
+from meshnode.core.prekeys import Prekey, PrekeyRing, make_throwaway
 from meshnode.core.replica import Replica, Trouble
 from meshnode.core.reseal import AskFor, Reseals, SealAgain, seal_again
 from meshnode.core.roster import Roster
@@ -279,7 +279,7 @@ class Incidents:
             raise RefusedError(
                 "already-members", "every device of these NOCs is a member already", "see: meshnode incident members"
             )
-        recipients = self._prekeys(sorted(present | {device for device, _, _ in added}))
+        recipients = self._of_members(replica) + self._prekeys([device for device, _, _ in added])
         self._write_epoch(replica, recipients, [acts.add_act(added)], event.operator, now)
         self._watch_epochs(incident, replica, now)
         return Written(incident, (), ())
@@ -364,6 +364,15 @@ class Incidents:
             prekeys.append(enrolled.prekey)
         return prekeys
 
+    def _of_members(self, replica: Replica) -> list[Prekey]:
+        """Of each member, a throwaway where none is known: a manager can add any device, and nobody could write again
+        if everybody had to wait for its prekey. Such a member asks for the key when it is there."""
+        prekeys = []
+        for member in replica.group.members():
+            enrolled = self._roster.get(member.device)
+            prekeys.append(make_throwaway(member.device, self._random_bytes) if enrolled is None else enrolled.prekey)
+        return prekeys
+
     # --- epochs ---------------------------------------------------------------------------------------------------
 
     def _write_epoch(
@@ -376,13 +385,19 @@ class Incidents:
         body = epochs.EpochBody.make(recipients, parents)
         replica.learn_key(epochs.key_id(key), key)
         self.own_logs.append(replica, (), operator, now, epochs.key_id(key), package, body, membership)
+        left_out = [prekey.device for prekey in recipients if not prekey.record]
+        if left_out:
+            own, first = self.own_logs.of(replica), left_out[0].hex()[:8]
+            reason = (
+                f"{len(left_out)} member devices have no prekey known here ({first} first) and must ask for the key"
+            )
+            replica.troubles.append(Trouble("key-not-sealed", reason, own.id, own.seq))
 
     def _package(self, replica: Replica, recipients: Sequence[Prekey], key: bytes) -> bytes:
         return epochs.make_package(recipients, key, replica.incident, self._random_bytes, self._sealer)
 
     def _renew_epoch(self, replica: Replica, operator: str, now: Now) -> None:
-        recipients = self._prekeys([member.device for member in replica.group.members()])
-        self._write_epoch(replica, recipients, [], operator, now)
+        self._write_epoch(replica, self._of_members(replica), [], operator, now)
 
     def _get_back_in(self, due: AskFor | SealAgain, now: Now) -> None:
         """Writes an ask or a re-seal. Nothing where that cannot be done now: who needs a key asks again."""

@@ -112,6 +112,12 @@ def public_halves(secret: PrekeySecret) -> tuple[bytes, bytes]:
     return x25519, MLKEM768PrivateKey.from_seed_bytes(secret.mlkem_seed).public_key().public_bytes_raw()
 
 
+def make_throwaway(device: DeviceId, random_bytes: RandomBytes) -> Prekey:
+    """In place of a device's prekey that is not known: what is sealed to it opens for nobody, and looks like a box."""
+    x25519, mlkem = public_halves(PrekeySecret(0, 0, random_bytes(PRIVATE_BYTES)))
+    return Prekey(device, bytes(HASH_BYTES), 0, 0, x25519, mlkem, b"")
+
+
 def claimed_device_untrusted(data: bytes) -> DeviceId:
     """The device that a record *claims* to be of; proves nothing. For looking up whether the record is known already,
     which costs a twentieth of verifying it. Raises as :func:`prekey_untrusted` does."""

@@ -187,16 +187,18 @@ class Replica:
     def _packages_of(self, key_id: KeyId) -> list[Entry]:
         return [entry for log, seq in self._packages.get(key_id, ()) for entry in self._read(log, seq, seq)]
 
-    def missing_keys(self, me: DeviceId) -> frozenset[KeyId]:
+    def missing_keys(self, me: DeviceId) -> dict[KeyId, frozenset[DeviceId]]:
         """Keys for want of which a log of another member cannot go on: of its own next entry, or of one that bars the
-        way to what it names. Logs of which nothing was merged do not count: anybody can send those."""
+        way to what it names; and whose logs those are. Logs of which nothing was merged do not count: anybody can send
+        those."""
         self.held_up = False
-        missing: set[KeyId] = set()
+        missing: dict[KeyId, frozenset[DeviceId]] = {}
         for log in self._logs.values():
             if log.waiting is not None and log.writer is not None and log.writer.device != me:
                 self.held_up = True
-                missing |= self._barred_by(log.waiting)
-        return frozenset(missing)
+                for key in self._barred_by(log.waiting):
+                    missing[key] = missing.get(key, frozenset()) | {log.writer.device}
+        return missing
 
     def _barred_by(self, waiting: Waiting | None) -> set[KeyId]:
         for _ in range(BARRED_STEPS_MAX):

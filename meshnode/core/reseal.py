@@ -8,8 +8,10 @@ that holds an asked key answers with a **re-seal** (core/groups.py): the key of 
 asking device, with the keys that lead back from it. To the victim it is a package like any other.
 
 * Asked is for keys under which a log of another member cannot go on, or that bar the way to what it names; seen twice,
-  ASK_AFTER_S apart; then again after ASK_INTERVAL_S, twice that, and so on. Junk under keys that nobody has started is
-  asked for at that rate at most, and answered by nobody.
+  ASK_AFTER_S apart. Anybody can name keys that nobody has started, as many as it likes, with whatever ids it likes. So
+  the pace is **for each device whose logs wait**: after it was asked for its sake in vain, ASK_INTERVAL_S, twice that,
+  and so on; and the keys of one ask are taken from those devices in turn, of each first what was asked for least. An
+  honest member waits for no junk: it could open what it wrote or named.
 * Answers go by rank, as repairs do, and who sees enough of them gives none. Enough is the number of the **attempt**:
   a colluder that answers with junk costs the victim one attempt, not its way back.
 * One device is answered in one incident at most once in ANSWER_INTERVAL_S by one node, whatever it asks for.
@@ -24,8 +26,10 @@ When to ask and who answers is each node's own matter: what is merged is the sam
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from math import inf
 
 from meshnode.core.acts import ASKED_KEYS_MAX, ATTEMPTS_MAX
 from meshnode.core.causal import Position
@@ -77,12 +81,55 @@ class _Keyless:
     again_s: float
 
 
+Missing = Mapping[KeyId, frozenset[DeviceId]]
+"""What is missing, and whose logs wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """Of asking for the sake of one device."""
+
+    again_s: float
+    in_vain: int
+
+
 @dataclass(slots=True)
 class _Need:
     look_at: float
-    missing: frozenset[KeyId] = frozenset()
-    """What was missing at the last look."""
-    attempt: int = 0
+    missing: Missing = field(default_factory=dict)
+    """At the last look."""
+    paces: dict[DeviceId, _Pace] = field(default_factory=dict)
+    asked: dict[KeyId, int] = field(default_factory=dict)
+    """How often each key that is still missing was asked for."""
+
+    def look(self, missing: Missing, now_s: float) -> None:
+        came = [devices for key, devices in self.missing.items() if key in self.asked and key not in missing]
+        waiting = frozenset().union(*missing.values()).difference(*came)
+        self.look_at, self.missing = now_s + ASK_AFTER_S, missing
+        self.paces = {device: pace for device, pace in self.paces.items() if device in waiting}
+        self.asked = {key: times for key, times in self.asked.items() if key in missing}
+
+    def choose(self, keys: Iterable[KeyId], now_s: float) -> list[KeyId]:
+        """At most ASKED_KEYS_MAX of these, from the devices whose turn it is, those that waited longest first."""
+        never = _Pace(-inf, 0)
+        queues: dict[DeviceId, list[KeyId]] = {}
+        for key in sorted(keys, key=lambda key: (self.asked.get(key, 0), key)):
+            for device in self.missing[key]:
+                if self.paces.get(device, never).again_s <= now_s:
+                    queues.setdefault(device, []).append(key)
+        order = sorted(queues, key=lambda device: (self.paces.get(device, never).again_s, device))
+        turns = zip_longest(*(queues[device] for device in order))
+        chosen = dict.fromkeys(key for turn in turns for key in turn if key is not None)
+        return list(chosen)[:ASKED_KEYS_MAX]
+
+    def on_asked(self, keys: Iterable[KeyId], now_s: float) -> None:
+        keys = list(keys)
+        for device in frozenset().union(*(self.missing.get(key, frozenset()) for key in keys)):
+            in_vain = self.paces[device].in_vain + 1 if device in self.paces else 0
+            pause_s = min(ASK_INTERVAL_S * 2**in_vain, ASK_INTERVAL_MAX_S)
+            self.paces[device] = _Pace(now_s + pause_s, in_vain)
+        for key in keys:
+            self.asked[key] = self.asked.get(key, 0) + 1
 
 
 class Reseals:
@@ -92,8 +139,6 @@ class Reseals:
         self._me = me
         self._rng = rng
         self._needs: dict[IncidentId, _Need] = {}
-        self._asked: dict[IncidentId, float] = {}
-        """When the next ask may be written."""
         self._owed: dict[tuple[IncidentId, DeviceId], tuple[Ask, float]] = {}
         """The last ask of a device, and when to answer it."""
         self._answered: dict[tuple[IncidentId, DeviceId], float] = {}
@@ -157,18 +202,16 @@ class Reseals:
         return found
 
     def _look(self, replica: Replica, need: _Need, now_s: float) -> AskFor | None:
-        missing = replica.missing_keys(self._me)
+        before, missing = need.missing, replica.missing_keys(self._me)
         if not replica.held_up:
             del self._needs[replica.incident]
             return None
-        still = missing & need.missing
-        need.look_at, need.missing = now_s + ASK_AFTER_S, missing
-        if not missing:
-            need.attempt = 0
-        if not still or now_s < self._asked.get(replica.incident, now_s):
+        need.look(missing, now_s)
+        chosen = need.choose(before.keys() & missing.keys(), now_s)
+        if not chosen:
             return None
-        attempt = min(need.attempt + 1, ATTEMPTS_MAX)
-        return AskFor(replica.incident, attempt, tuple(sorted(still)[:ASKED_KEYS_MAX]))
+        attempt = min(max(need.asked.get(key, 0) for key in chosen) + 1, ATTEMPTS_MAX)
+        return AskFor(replica.incident, attempt, tuple(sorted(chosen)))
 
     def on_done(self, due: AskFor | SealAgain, now_s: float) -> tuple[str, str]:
         """It was written. Code and reason for the operator."""
@@ -178,9 +221,7 @@ class Reseals:
                 "key-resealed",
                 f"the key was sealed again to device {due.device.hex()[:8]}, which had asked for it",
             )
-        need = self._needs[due.incident]
-        self._asked[due.incident] = now_s + min(ASK_INTERVAL_S * 2**need.attempt, ASK_INTERVAL_MAX_S)
-        need.attempt += 1
+        self._needs[due.incident].on_asked(due.keys, now_s)
         return "key-missing", "others write under a key that this node cannot open; it asked for it"
 
     def _is_answered(self, replica: Replica, ask: Ask) -> bool:

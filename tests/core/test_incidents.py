@@ -29,7 +29,7 @@ from meshnode.core.lineage import Lineage
 from meshnode.core.operations import Set, encode_operation
 from meshnode.core.own_logs import CONTENT_BYTES_AIM
 from meshnode.core.wire import PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
-from meshnode.errors import RefusedError
+from meshnode.errors import LocalFaultError, RefusedError
 
 
 def pair(seed: int = 1) -> tuple[World, Host, Host, IncidentId]:
@@ -215,17 +215,22 @@ def test_one_refused_change_among_good_ones_refuses_the_whole_request() -> None:
     assert log_texts(be, incident) == []
 
 
-def test_a_member_without_a_prekey_here_is_named_when_something_is_to_be_sealed_to_it() -> None:
+def test_a_member_without_a_prekey_here_gets_the_new_key_by_asking_for_it() -> None:
     world, be, nl, incident = pair()
     de = world.add("DE", peers=("BE:1",))
     world.run(3.0)
     del be.node.rollcall.roster._devices[nl.identity.device]
-    with refused("no-prekey", error=RefusedError):
-        world.share(be, incident, "DE")
-    world.run(15.0)  # the roster is mended by itself
     world.share(be, incident, "DE")
+    assert be.node.outbox.counts["key-not-sealed"] == 1
+    (report,) = [report for report in be.reports if report.code == "key-not-sealed"]
+    assert f"1 member devices have no prekey known here ({nl.identity.device.hex()[:8]} first)" in report.reason
+    world.log(be, incident, "under the new key")
     world.run(2.0)
+    assert log_texts(de, incident) == ["under the new key"]
+    assert log_texts(nl, incident) == []
+    world.run(60.0)  # the roster is mended by itself, and so is this
     alike([be, nl, de], incident)
+    assert "key-missing" in nl.node.outbox.counts
 
 
 def test_many_changes_go_into_as_few_entries_as_their_sizes_allow() -> None:
@@ -367,20 +372,20 @@ def test_a_repair_that_is_not_needed_any_more_is_left_out() -> None:
     alike([be, nl], incident)
 
 
-def test_a_repair_that_cannot_be_made_is_told_and_tried_again() -> None:
-    world, be, nl, fr, incident, forger = leaked_mesh(7)
-    for host in (nl, fr):
-        world.crash(host)
-    world.run(1.0)
-    enrolled = be.node.rollcall.roster._devices.pop(nl.identity.device)
-    from meshnode.core.events import Channel, LinkUp, PeerIdentity, Received
+def test_a_repair_that_cannot_be_made_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of a head that the new epoch must name is damaged, until it is fetched again."""
+    world, be, nl, _, incident, forger = leaked_mesh(7)
 
-    identity = PeerIdentity(nl.identity.device, "NL", "1", True, b"")
-    world.step(be, [LinkUp(900, identity, "NL:9", dialed=False)])
-    world.step(be, [Received(900, Channel.CONTROL, wire.encode(forger.run()))])
-    world.run(2.0)
-    assert be.node.outbox.counts["epoch-not-renewed"] == 1
-    be.node.rollcall.roster._devices[nl.identity.device] = enrolled
+    def damaged(*_: object) -> EntryHash:
+        raise LocalFaultError("store-row-damaged", "a stored entry is damaged", "it is fetched again by itself")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(be.node.incidents.own_logs, "_hash_at", damaged)
+        patch.setattr(nl.node.incidents.own_logs, "_hash_at", damaged)
+        forger.hand(forger.run(), be)
+        world.run(2.0)
+        assert be.node.outbox.counts["epoch-not-renewed"] == 1
+        assert be.node.incidents.replicas[incident].group.write_key() is None
     world.run(REPAIR_RETRY_S + 1.0)
     assert be.node.incidents.replicas[incident].group.write_key() is not None
     assert be.node.outbox.counts["epoch-not-renewed"] == 1

@@ -13,8 +13,8 @@ from world import Host, World, full_mesh
 
 from meshnode.core import codec, epochs, rollcall
 from meshnode.core import prekeys as prekey_room
-from meshnode.core.acts import ASKED_KEYS_MAX, ask_act
-from meshnode.core.ids import IncidentId, KeyId
+from meshnode.core.acts import ASKED_KEYS_MAX, Role, add_act, ask_act
+from meshnode.core.ids import DeviceId, IncidentId, KeyId
 from meshnode.core.prekeys import Prekey
 from meshnode.core.replica import Replica
 from meshnode.core.reseal import ASK_AFTER_S, ASK_INTERVAL_S
@@ -220,6 +220,51 @@ def test_entries_under_keys_that_nobody_started_are_asked_for_seldom_and_answere
         mesh.world.log(host, mesh.incident, f"{host.name} goes on")
     mesh.world.run(20.0)
     assert len({host.reading.digest(mesh.incident) for host in mesh.honest}) == 1
+
+
+@pytest.mark.parametrize(("junk_logs", "before_s"), [(0, 1.0), (2 * ASKED_KEYS_MAX, 1.0), (1, 7_500.0)])
+def test_junk_keys_neither_crowd_out_nor_slow_down_the_ask_for_a_key_that_others_write_under(
+    junk_logs: int, before_s: float
+) -> None:
+    """Junk has the lowest ids, and is asked for again and again long before the lock-out."""
+    mesh = Mesh(2)
+    for number in range(junk_logs):
+        log = Forger(mesh.world, mesh.nl, mesh.incident, f"junk {number}")
+        log.say("nothing wrong")
+        log.write(log.content(), key_id=KeyId(bytes(31) + bytes([number])), epoch_key=b"?" * 32)
+        log.hand(log.run(), *mesh.honest)
+    mesh.world.run(before_s)
+    lock_out(mesh.forger, mesh.de, [mesh.be, mesh.nl])
+    mesh.world.run(1.0)
+    mesh.world.log(mesh.be, mesh.incident, "under the new key")
+    mesh.world.run(2 * ASK_AFTER_S + 5.0)
+    assert "under the new key" in log_texts(mesh.de, mesh.incident)
+
+
+def test_a_member_device_that_nobody_has_keeps_nobody_from_writing_sharing_and_asking() -> None:
+    """The opener turns hostile: it adds a device that does not exist, and gives the key of now away."""
+    mesh = Mesh(6)
+    boss = Forger(mesh.world, mesh.be, mesh.incident, "boss")
+    boss.write(boss.content(acts=(add_act([(DeviceId(b"\x42" * 32), "XX", Role.READER)]),)))
+    body = [1, [[b"\x01" * 32, 1]], []]
+    package = epochs.make_package(prekeys(boss, mesh.be), boss.epoch_key, mesh.incident, mesh.world.rng.randbytes)
+    boss.write(boss.content(epoch=body), package=package)
+    boss.hand(boss.run(), mesh.de, mesh.nl)
+    mesh.world.run(1.0)
+    for text in ("at once", "an hour later"):
+        mesh.world.log(mesh.de, mesh.incident, text)
+        mesh.world.run(3600.0)
+    mesh.world.crash(mesh.de)
+    mesh.world.restart(mesh.de)
+    mesh.world.log(mesh.de, mesh.incident, "after a restart")
+    fr = mesh.world.add("FR", peers=("BE:1", "DE:1"))
+    mesh.world.run(5.0)
+    mesh.world.share(mesh.be, mesh.incident, "FR")
+    mesh.world.run(60.0)
+    alike([*mesh.everybody, fr], mesh.incident)
+    assert {"at once", "an hour later", "after a restart"} < set(log_texts(fr, mesh.incident))
+    assert sum(said(host, "key-not-sealed") for host in mesh.everybody) <= 4
+    assert said(mesh.de, "epoch-not-renewed") == 0
 
 
 def test_a_member_that_asks_all_the_time_is_answered_once_a_minute_by_each_and_not_when_it_shows_to_read() -> None:

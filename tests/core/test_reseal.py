@@ -12,11 +12,11 @@ from hostile_mesh import Mesh
 from test_node_reseal import KEY, KEY_ID, lock_out, prekeys, replica, reseals, said
 
 from meshnode.core import epochs
-from meshnode.core.acts import ask_act
-from meshnode.core.ids import DeviceId, EntryHash, LogId
+from meshnode.core.acts import ASKED_KEYS_MAX, ask_act
+from meshnode.core.ids import DeviceId, EntryHash, KeyId, LogId
 from meshnode.core.prekeys import PRIVATE_BYTES, PrekeySecret, public_halves
 from meshnode.core.replica import BARRED_STEPS_MAX, PACKAGES_OF_KEY_MAX, Waiting
-from meshnode.core.reseal import ASK_AFTER_S, ASK_INTERVAL_MAX_S, ASK_INTERVAL_S, KEYLESS_INTERVAL_S, AskFor
+from meshnode.core.reseal import ASK_AFTER_S, ASK_INTERVAL_MAX_S, ASK_INTERVAL_S, KEYLESS_INTERVAL_S, AskFor, _Need
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_when_nothing_is_missing_any_more_the_count_of_attempts_starts_again(mes
     (first,) = [log for log in de._logs.values() if log.waiting is not None and log.writer is None]
     kept, first.waiting, waiting.waiting = first.waiting, None, Waiting(parent=EntryHash(bytes(32)))
     assert machine.due(replicas, 1020.0) == []  # held up, by what nobody has sent
-    assert machine._needs[mesh.incident].attempt == 0
+    assert machine._needs[mesh.incident].asked == machine._needs[mesh.incident].paces == {}
     waiting.waiting = kept
     machine.due(replicas, 1080.0)
     assert [due.attempt for due in machine.due(replicas, 1090.0) if isinstance(due, AskFor)] == [1]
@@ -83,8 +83,8 @@ def test_when_nothing_is_missing_any_more_the_count_of_attempts_starts_again(mes
 
 def test_parents_are_followed_to_the_key_that_bars_the_way_and_not_for_ever(mesh: Mesh) -> None:
     de = replica(mesh.de, mesh.incident)
-    assert de.missing_keys(mesh.de.identity.device) == {KEY_ID}
-    assert de.missing_keys(mesh.be.identity.device) == frozenset()  # its own log is nobody else's
+    assert de.missing_keys(mesh.de.identity.device) == {KEY_ID: {mesh.be.identity.device}}
+    assert de.missing_keys(mesh.be.identity.device) == {}  # its own log is nobody else's
     logs = {log: de._log(LogId(bytes([number]) * 32)) for number, log in enumerate(range(BARRED_STEPS_MAX + 2))}
     hashes = {number: EntryHash(bytes([number]) * 32) for number in logs}
     de._store.find = lambda incident, parent: (LogId(parent), 1)  # type: ignore[method-assign] - every parent is stored
@@ -183,3 +183,61 @@ def test_a_package_without_the_right_number_of_boxes_breaks_its_log_at_every_mem
     for host in mesh.everybody:
         assert [broken.endswith(code) for _, broken in mesh.broken(host)] == [True]
     mesh.check_serving()
+
+
+def test_an_ask_takes_keys_from_each_device_in_turn_whatever_ids_they_have() -> None:
+    """A floods with the lowest ids; B and C wait for one key each."""
+    a, b, c = (DeviceId(name * 32) for name in (b"a", b"b", b"c"))
+    junk = [KeyId(bytes(31) + bytes([number])) for number in range(4 * ASKED_KEYS_MAX)]
+    of_b, of_both = KeyId(b"y" * 32), KeyId(b"z" * 32)
+    need = _Need(0.0)
+    missing = {**dict.fromkeys(junk, frozenset({a})), of_b: frozenset({b}), of_both: frozenset({a, c})}
+    need.look(missing, 0.0)
+    first = need.choose(missing, 0.0)
+    assert len(first) == ASKED_KEYS_MAX
+    assert {of_b, of_both} < set(first)
+    need.on_asked(first, 0.0)
+    assert need.choose(missing, ASK_INTERVAL_S - 1.0) == []
+    # One that was asked for in vain has its turn after the others of its device, and comes back to it.
+    for number in range(1, 4):
+        now_s = number * ASK_INTERVAL_MAX_S
+        later = need.choose(missing, now_s)
+        assert {of_b, of_both} < set(later)
+        need.on_asked(later, now_s)
+    assert set(need.asked) > set(junk[: 3 * ASKED_KEYS_MAX])
+
+
+def test_what_is_asked_for_one_device_s_sake_in_vain_slows_no_other_down_and_ends_when_a_key_comes() -> None:
+    a, b = DeviceId(b"a" * 32), DeviceId(b"b" * 32)
+    junk, real, more = (KeyId(bytes([number]) * 32) for number in range(3))
+    need = _Need(0.0)
+    now_s = 0.0
+    need.look({junk: frozenset({a})}, now_s)
+    for pause_s in (60.0, 120.0, 240.0):
+        need.on_asked(need.choose([junk], now_s), now_s)
+        assert need.choose([junk], now_s + pause_s - 1.0) == []
+        now_s += pause_s
+    need.on_asked([junk], now_s)
+    need.look({junk: frozenset({a}), real: frozenset({a, b})}, now_s)
+    assert need.choose([junk, real], now_s) == [real]
+    need.on_asked([real], now_s)
+    need.look({junk: frozenset({a}), more: frozenset({b})}, now_s)
+    assert need.choose([junk, more], now_s) == [junk, more]  # the key came: both count anew
+    assert need.asked == {junk: 4}
+    need.look({}, now_s)
+    assert need.choose([], now_s) == []
+    assert need.paces == {}
+
+
+def test_more_devices_than_an_ask_has_keys_have_their_turn_one_look_later() -> None:
+    devices = [DeviceId(bytes([number]) * 32) for number in range(40)]
+    missing = {KeyId(device): frozenset({device}) for device in devices}
+    need = _Need(0.0)
+    asked: set[KeyId] = set()
+    for number in range(3):
+        need.look(missing, number * ASK_AFTER_S)
+        chosen = need.choose(missing, number * ASK_AFTER_S)
+        assert not asked & set(chosen)
+        asked |= set(chosen)
+        need.on_asked(chosen, number * ASK_AFTER_S)
+    assert asked == missing.keys()
