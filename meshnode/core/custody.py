@@ -27,9 +27,9 @@ INCIDENTS_MAX = 16_384
 """Incidents of others, whatever their size: about 4 KiB of memory each. Thirty states that open fourteen a day each
 bring as many in a month as their shares let them."""
 SHARE_DIVISOR = 8
-"""At a relay a neighbour that is no relay brings at most an eighth of what is left free, a relay as much as is left:
-behind it are many, and what one of them could bring there it must be able to pass on here, with as much again left
-for the others."""
+"""At a relay a neighbour brings at most an eighth of what is left free; a relay that the operator of this one named, as
+much as is left: behind it are many, and what one of them could bring there it must be able to pass on here, with as
+much again left for the others. That it may relay is what its own NOC certifies, so that alone gives it no more."""
 STRANGE_DIVISOR = 32
 """In an incident of its own a node takes at most a thirty-second of what is left free of logs that no member is known
 to have written: it passes them on, and must not use up its own share at a relay for them. An honest log is one of
@@ -135,11 +135,13 @@ class Custody:
         replica = self._incidents.replicas.get(incident)
         return replica is not None and replica.vouches_for(log, self._me)
 
-    def has_room(self, neighbour: PeerIdentity, incident: IncidentId, log: LogId, size_bytes: int) -> bool:
-        """May this neighbour bring so much of the log?"""
+    def has_room(
+        self, neighbour: PeerIdentity, incident: IncidentId, log: LogId, size_bytes: int, *, named: bool
+    ) -> bool:
+        """May this neighbour bring so much of the log? ``named``: the operator of this node named it."""
         if self.vouches_for(incident, log):
             return True
-        divisor = 1 if neighbour.relay or not self.settings.enabled else SHARE_DIVISOR
+        divisor = 1 if (named and neighbour.relay) or not self.settings.enabled else SHARE_DIVISOR
         if self.is_in_group(incident):
             divisor = STRANGE_DIVISOR
         kept, device = self._accounts, neighbour.device

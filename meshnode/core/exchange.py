@@ -373,7 +373,9 @@ class Exchange:
 
     def _has_room(self, link: int, incident: IncidentId, log: LogId, size_bytes: int, now: Now) -> bool:
         """Charged to the neighbour that delivers, whoever wrote it."""
-        if self._custody.has_room(self._peers.by_link[link].identity, incident, log, size_bytes):
+        neighbour = self._peers.by_link[link].identity
+        named = self._peers.is_named(neighbour.device)
+        if self._custody.has_room(neighbour, incident, log, size_bytes, named=named):
             return True
         self._note_full(link, incident, now)
         full = f"this neighbour's share of the room is used up: no more of incident {incident.hex()[:8]}"

@@ -151,6 +151,7 @@ class Peers:
         self._targets: dict[str, _Target] = {
             address: _Target(configured=peer, device=peer.device) for peer in configured for address in peer.addresses
         }
+        self._named = tuple(self._targets.values())
         self._learned: Counter[DeviceId | None] = Counter()
         """How many addresses each teller told that are kept."""
         self._claims: dict[tuple[DeviceId | None, DeviceId], list[str]] = {}
@@ -211,6 +212,11 @@ class Peers:
 
     def is_alone(self) -> bool:
         return not any(peer.heard for peer in self.by_link.values())
+
+    def is_named(self, device: DeviceId) -> bool:
+        """Did the operator of this node name the device, or was it the last to prove itself at an address that the
+        operator named? What a peer says of itself does not count."""
+        return any(target.device == device for target in self._named)
 
     def on_link_up(self, event: LinkUp, now: float, wall_ms: int) -> int | None:
         """Takes the link, or refuses it in favour of the one there is. Returns the link to close, if any."""

@@ -210,6 +210,24 @@ def test_a_relay_that_passes_junk_on_still_brings_what_the_members_behind_it_wri
         assert len(log_texts(nl, shared)) == 12
 
 
+def test_strangers_that_their_own_noc_certifies_as_relays_have_no_larger_shares() -> None:
+    """Four in one hand, against a hub whose operator named none of them."""
+    world = World(1)
+    hub = world.add("EU", relay=ROOM)
+    strangers = [world.add(noc, peers=("EU:1",)) for noc in ("XA", "XB", "XC", "XD")]
+    be, nl = (world.add(noc, relay=False, peers=("EU:1",)) for noc in ("BE", "NL"))
+    world.run(5.0)
+    for x in strangers:
+        flood(world, x, hub, None)
+        assert hub.node.custody.brought(x.identity.device) <= SHARE_OF_ALL
+        assert {peer.relay for peer in hub.reading.peers() if peer.noc == x.identity.certificate.noc} == {True}
+    assert hub.node.custody.total_bytes < (1 - (8 / 9) ** 4) * ROOM.total_bytes_max
+    incident = world.open(be, share=("NL",))
+    say_much(world, be, incident)
+    world.run(30.0)
+    assert len(log_texts(nl, incident)) == 12
+
+
 def test_a_member_stores_a_share_of_strange_logs_and_all_that_members_write() -> None:
     world = World(3)
     be = world.add("BE", relay=ROOM)

@@ -552,3 +552,17 @@ def test_whatever_happens_every_configured_peer_is_linked_dialled_or_due(script:
             target = peers._targets[configured]
             peer = peers.known.get(target.device) if target.device else None
             assert target.dialing or (peer and peer.link is not None) or target.next_dial_at <= now + 60
+
+
+def test_named_is_who_is_configured_or_proved_itself_at_a_configured_address() -> None:
+    pinned = ConfiguredPeer((HIGH_AT,), device=HIGH)
+    peers = make(pinned, ConfiguredPeer((LOW_AT,)))
+    assert peers.is_named(HIGH)
+    assert not peers.is_named(LOW)
+    peers.on_link_up(link_up(1, dialed=False), 0.0, 0)  # it dialled from there
+    assert not peers.is_named(LOW)
+    peers.on_link_up(link_up(2), 1.0, 0)
+    assert peers.is_named(LOW)
+    peers.learn("NL:7", DeviceId(b"\x33" * 32), LOW, 2.0)
+    peers.on_link_up(link_up(3, DeviceId(b"\x33" * 32), "NL:7"), 3.0, 0)
+    assert not peers.is_named(DeviceId(b"\x33" * 32))
