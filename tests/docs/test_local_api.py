@@ -47,11 +47,12 @@ def post(node: Node, path: str, body: str) -> Any:
 def test_an_incident_is_opened_and_changed_as_the_manual_says(node: Node) -> None:
     incident = post(node, "/v1/incidents", example('"share_with"'))["incident"]
     path = f"/v1/incidents/{incident}/changes"
-    post(node, path, example("plan.txt"))
+    attached = post(node, path, example("plan.txt"))
     with node.client() as client:
         person = client.collection(incident, "persons")[0]
         assert person.fields["aliases"].values[0].value == "Joe"
         files = {item.name: item.id for item in client.attachments(incident)}
+        assert (attached["ids"], attached["attachments"]) == ([], [files["plan.txt"]])
         assert client.attachment(incident, files["plan.txt"]).data == b"Ground floor"
         (status,) = client.incident(incident).fields["status"].values
         two = [{"kind": "create", "collection": "vehicles"}] * 2
