@@ -104,6 +104,7 @@ class World:
         self._order = itertools.count()
         self._numbers = itertools.count(1)
         self.cut: set[frozenset[str]] = set()
+        self._apart: set[frozenset[str]] = set()
         self.filter: Callable[[Host, Host, bytes], list[bytes]] = lambda _a, _b, data: [data]
         """Sees every frame: drop, change or multiply it."""
         self.weather = Weather()
@@ -262,8 +263,13 @@ class World:
                 if link.peer.name not in names:
                     self.drop_link(self.hosts[name], number)
 
+    def keep_apart(self, *names: str) -> None:
+        """None of these ever reaches another of them, whatever heals: each is behind a firewall of its own."""
+        self._apart |= {frozenset(pair) for pair in itertools.combinations(names, 2)}
+        self.cut |= self._apart
+
     def heal(self) -> None:
-        self.cut.clear()
+        self.cut = set(self._apart)
         self.weather = Weather()
 
     # --- time -----------------------------------------------------------------------------------------------------

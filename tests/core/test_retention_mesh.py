@@ -43,7 +43,8 @@ def same_logs(a: Host, b: Host, incident: IncidentId) -> bool:
 
 
 def behind_a_hub(world: World, *nocs: str, relay: RelaySettings = RELAY) -> list[Host]:
-    """A hub that is no member, and NOCs that are no relays and know the hub alone."""
+    """A hub that is no member, and NOCs that are no relays and reach the hub alone."""
+    world.keep_apart(*nocs)
     hub = world.add("EU", relay=relay)
     hosts = [hub, *(world.add(noc, relay=False, peers=("EU:1",)) for noc in nocs)]
     world.run(5.0)
