@@ -388,6 +388,8 @@ class Peers:
         return chosen
 
     def next_deadline(self) -> float | None:
+        if sum(target.dialing for target in self._targets.values()) >= DIALS_AT_ONCE_MAX:
+            return None  # the end of one is an event; until then a wake-up would find nothing to do, again and again
         times = [target.next_dial_at for target in self._targets.values() if self._wanted(target)]
         return min(times, default=None)
 

@@ -110,7 +110,9 @@ def test_only_so_many_dials_are_under_way_at_once() -> None:
     first = peers.due_dials(0.0)
     assert len(first) == DIALS_AT_ONCE_MAX
     assert peers.due_dials(0.0) == []
+    assert peers.next_deadline() is None  # nobody is to wake up for what cannot be dialled yet
     peers.on_dial_failed(first[0], "refused", 0.0)
+    assert peers.next_deadline() == 0.0
     (next_one,) = peers.due_dials(0.0)
     assert next_one not in first
 

@@ -59,7 +59,8 @@ FOLLOWED_BY_HAND = {"code", "self.code", "self._too_large_code"}
 NOT_CODES = {
     "add-to",  # names of commands
     "remove-from",
-    "cut-off",  # a state of a peer
+    "cut-off",  # states of a peer
+    "never-reached",
     "man-hunt",  # kinds of incident and collections, outside the schema
     "public-protection",
     "cbrn-e",
