@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from meshnode.core import codec, vault
 from meshnode.core.causal import Position
 from meshnode.core.identity import Identity
-from meshnode.core.ids import INCIDENT_ID_BYTES, KEY_ID_BYTES, LOG_ID_BYTES, IncidentId, KeyId, LogId
+from meshnode.core.ids import INCIDENT_ID_BYTES, LOG_ID_BYTES, IncidentId, KeyId, LogId
 from meshnode.core.keys import RandomBytes
 from meshnode.core.log import Applied, CommitBatch, Entry, LogStore
 from meshnode.core.replica import Replica
@@ -127,9 +127,9 @@ class Archive:
 
     def packages(self) -> Iterator[tuple[bytes, IncidentId, KeyId, Position]]:
         """(row, incident, key id, position) of every epoch entry that is stored."""
-        for row, seq in self._store.scan(PACKAGE_NAMESPACE):
-            key_id = row[INCIDENT_ID_BYTES : INCIDENT_ID_BYTES + KEY_ID_BYTES]
-            position = (LogId(row[-LOG_ID_BYTES:]), int.from_bytes(seq, "big"))
+        for row, key_id in self._store.scan(PACKAGE_NAMESPACE):
+            log_end = INCIDENT_ID_BYTES + LOG_ID_BYTES
+            position = (LogId(row[INCIDENT_ID_BYTES:log_end]), int.from_bytes(row[log_end:], "big"))
             yield row, IncidentId(row[:INCIDENT_ID_BYTES]), KeyId(key_id), position
 
     def restore(self, replica: Replica) -> int:
@@ -170,11 +170,12 @@ class Archive:
 
 def package_row(entry: Entry) -> Row:
     """The row that tells where an epoch entry is stored."""
-    return (PACKAGE_NAMESPACE, package_row_key(entry.incident, entry.key_id, entry.log), entry.seq.to_bytes(8, "big"))
+    return (PACKAGE_NAMESPACE, package_row_key(entry.incident, (entry.log, entry.seq)), entry.key_id)
 
 
-def package_row_key(incident: IncidentId, key_id: KeyId, log: LogId) -> bytes:
-    return incident + key_id + log
+def package_row_key(incident: IncidentId, position: Position) -> bytes:
+    log, seq = position
+    return incident + log + seq.to_bytes(8, "big")
 
 
 def _stretches(rows: Sequence[Applied]) -> Iterator[tuple[Applied, Applied]]:

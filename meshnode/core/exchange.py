@@ -220,7 +220,7 @@ class Exchange:
         incident, log = message.incident, message.log
         size_bytes = sum(ENTRY_OVERHEAD_BYTES + len(row[1]) + len(row[2] or b"") for row in message.rows)
         asked = self._sync.on_answer(link, incident, log, message.first, len(message.rows), size_bytes)
-        if not self._takes(incident) and not self._is_invitation(link, message):
+        if not self._takes(incident) and not self._is_invitation(link, message, now):
             self._invitations.on_shown(link, incident, now.monotonic_s)
             return
         if self._is_expired(link, incident, ((log, message.last),), now):
@@ -300,9 +300,10 @@ class Exchange:
 
     # --- invitations ----------------------------------------------------------------------------------------------
 
-    def _is_invitation(self, link: int, run: wire.Run) -> bool:
+    def _is_invitation(self, link: int, run: wire.Run, now: Now) -> bool:
         packages = [(run.key_ids[index], package) for index, _, package in run.rows if package is not None]
-        return self._try_packages(link, run.incident, packages)
+        count = self._invitations.on_unasked(link, run.incident, len(packages), now.monotonic_s)
+        return self._try_packages(link, run.incident, packages[:count])
 
     def _try_packages(self, link: int, incident: IncidentId, packages: Sequence[tuple[KeyId, bytes]]) -> bool:
         """True when one is for this node. What is wrong with one is not the fault of the relay that passes it on."""
@@ -342,11 +343,12 @@ class Exchange:
         incident = message.incident
         if self._takes(incident):
             return
-        if self._try_packages(link, incident, message.packages):
+        count, asked = self._invitations.on_packages(link, incident, len(message.packages), now.monotonic_s)
+        if self._try_packages(link, incident, message.packages[:count]):
             self._note_interest(link, incident)
             self._send_heights(link, incident, now, answer=False)
-        else:
-            self._invitations.on_packages(link, incident, len(message.packages), message.older, now.monotonic_s)
+        elif asked:
+            self._invitations.on_older(link, incident, message.older)
 
     # --- who is offered what --------------------------------------------------------------------------------------
 

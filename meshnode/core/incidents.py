@@ -26,7 +26,7 @@ from meshnode.core.log import CommitBatch, Entry, LogStore, Seal
 from meshnode.core.operations import Operation
 from meshnode.core.own_logs import OwnLogs
 from meshnode.core.prekeys import Prekey, PrekeyRing, make_throwaway
-from meshnode.core.replica import Replica, Trouble
+from meshnode.core.replica import WALK_STEP_ENTRIES, Replica, Trouble
 from meshnode.core.reseal import AskFor, Reseals, SealAgain, seal_again
 from meshnode.core.roster import Roster
 from meshnode.core.wire import PACKAGES_BYTES_MAX, PACKAGES_MAX
@@ -93,13 +93,14 @@ class Incidents:
         self._archive.replay(behind, self._replica)
         for incident, replica in self.replicas.items():
             if merge and replica.keys:
+                replica.walk_on()
                 replica.look_for_stored()
                 self._note_ready(incident, replica)
 
     def _recover_keys(self) -> None:
         """A row that was damaged may have held a key: a stored package may give it again."""
         for incident, replica in self.replicas.items():
-            for key_id, (log, seq) in replica.package_positions():
+            for key_id, (log, seq) in replica.packages:
                 if key_id in replica.keys:
                     continue
                 for entry in self._store.read(incident, log, seq, seq):
@@ -139,8 +140,6 @@ class Incidents:
                     learned = replica.discover(entry, self._ring.secrets()) or learned
                 except UntrustedInputError as error:
                     trouble = Trouble(error.code, error.reason, entry.log, entry.seq)
-                    if error.code != "package-wrong-key":
-                        continue  # malformed: nobody can open it, so nobody needs to be shown it
                 replica.note_package(entry.key_id, (entry.log, entry.seq))
         if trouble is not None:
             replica.troubles.append(trouble)
@@ -167,7 +166,8 @@ class Incidents:
         for incident in list(self._ready):
             if left > 0:
                 replica = self.replicas[incident]
-                merged = replica.merge_ready(left)
+                left -= WALK_STEP_ENTRIES if replica.walks else 0
+                merged = replica.merge_ready(max(left, MERGE_STEP_ENTRIES - WALK_STEP_ENTRIES))
                 left -= len(merged)
                 self._take_up(replica, merged, now)
 
@@ -202,7 +202,7 @@ class Incidents:
         """For a peer that asks whether it is a member: stored packages, the newest first, as many as one message
         carries, from the ``older`` that were stored first (0: from all); and how many older ones are left."""
         replica = self.replicas.get(incident)
-        positions = replica.package_positions() if replica is not None else []
+        positions = replica.packages if replica is not None else []
         found: list[tuple[KeyId, bytes]] = []
         size_bytes = 0
         for number in range(min(older or len(positions), len(positions)), 0, -1):
@@ -218,8 +218,8 @@ class Incidents:
     def forget(self, incident: IncidentId) -> None:
         """An incident that this node never could read is dropped."""
         replica = self.replicas.pop(incident, None)
-        for key_id, (log, _) in replica.package_positions() if replica is not None else ():
-            self.stale_packages[package_row_key(incident, key_id, log)] = None
+        for _, position in replica.packages if replica is not None else ():
+            self.stale_packages[package_row_key(incident, position)] = None
 
     def checkpoint_all(self) -> None:
         """At a clean stop: the next start replays nothing."""

@@ -8,7 +8,8 @@ only at epochs that no other one covers.
 * An epoch **reaches** itself, and everything reached in its own past by the epochs there whose key is its own or among
   its parents'. A valid one reaches every epoch in its past (E10), so only those of invalid ones are kept.
 * A **re-seal** starts no epoch: its key was started in its past. It gives that key, and those its body carries, to the
-  devices it is sealed to. Holders of a key count it (E2); nothing else depends on it.
+  devices it is sealed to. Holders of a key count it (E2); nothing else depends on it, and it leads nowhere: a chain of
+  keys that runs through one could be taken from late members by whoever hides it from them.
 * A key is **tainted** when some non-member is known to hold it: it was sealed to one, or is in a body that one can
   open, step by step. Over the whole view, not one past: a body may carry a key whose epoch its author pretends not to
   have seen.
@@ -35,7 +36,8 @@ class Epoch:
     valid: bool
     reseals: bool
     reach: int
-    """Number of the mask of epochs in its past that its key leads to, in the table of masks. 0 for a valid one."""
+    """Number of the mask of epochs in its past that its key leads to, in the table of masks. 0 for a valid one, and
+    for a re-seal, of which nobody asks."""
 
 
 @dataclass(slots=True)
@@ -99,12 +101,12 @@ class Lineage:
 
     def leads_back(self, past: int, body: EpochBody, key_id: KeyId) -> bool:
         """E10: does who holds this key reach every epoch in ``past``?"""
-        return not past & self._all & ~self._reach_in(past, body, key_id)
+        return not past & self._all & ~self._reseals & ~self._reach_in(past, body, key_id)
 
     def _reach_in(self, past: int, body: EpochBody, key_id: KeyId) -> int:
         reach = 0
         for key in (key_id, *body.parent_ids):
-            for index in tops(self.starts(key) & past, self._covered_by):
+            for index in tops(self.starts(key) & past & ~self._reseals, self._covered_by):
                 reach |= self._reach(index)
         return reach
 
@@ -124,7 +126,7 @@ class Lineage:
     ) -> None:
         """The mask of ``position`` is already known to have ``index`` in it."""
         reach = 0
-        if not valid:
+        if not valid and not reseals:
             reach = self._pasts.table.number(self._reach_in(past, body, key_id) | 1 << index)
         devices = frozenset(body.devices)
         self.put(index, Epoch(position, key_id, devices, body.parent_ids, valid, reseals, reach))
@@ -233,7 +235,7 @@ class Lineage:
         will be invalid and the next one, which has this one among its parents, takes the rest.
         """
         named: dict[KeyId, None] = {}
-        for index in tops(self._all, self._reach):
+        for index in tops(self._all & ~self._reseals, self._reach):
             named[self._epochs[index].key_id] = None
             if len(named) >= EPOCH_PARENTS_MAX:
                 break

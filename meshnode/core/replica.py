@@ -38,9 +38,9 @@ from meshnode.core.operations import Operation, operation_untrusted
 from meshnode.core.prekeys import PrekeySecret
 from meshnode.errors import LocalFaultError, UntrustedInputError
 
-PACKAGES_OF_KEY_MAX = 16
-"""Epoch entries remembered for one key id: the half that came first, and the half that came last. One starts the epoch,
-the others are re-seals, and the newest is for who asked last."""
+WALK_STEP_ENTRIES = 256
+"""Epoch entries looked through at once for keys of earlier epochs: some 25 ms. An honest record has fewer; strangers
+may name a key in as many as their share of room holds, and those are looked through piece by piece."""
 BARRED_STEPS_MAX = 16
 """How far a log that cannot go on is followed from parent to parent, to the key that all of them need."""
 TRY_COST_ENTRIES = 16
@@ -116,6 +116,11 @@ class Replica:
         self._network_root = network_root
         self.keys: dict[KeyId, bytes] = {}
         self._packages: dict[KeyId, dict[Position, None]] = {}
+        """Where epoch entries are stored, every one: the body of any of them may be the only way to an earlier key."""
+        self.packages: list[tuple[KeyId, Position]] = []
+        """The same in the order in which they came."""
+        self._unwalked: list[Position] = []
+        """Epoch entries with known keys whose bodies are still to be looked at for the keys of earlier epochs."""
         self.graph = CausalGraph()
         self.group = Group(incident)
         self.document = Document()
@@ -144,48 +149,61 @@ class Replica:
         Raises UntrustedInputError ``package-*``.
 
         The package gives the new key; the sealed body gives the keys of earlier epochs, so a late member reads the
-        whole record. Each key is believed because its hash is the key id that entries name.
+        whole record. Each key is believed because its hash is the key id that entries name. What is too much for one
+        step is looked at by :meth:`merge_ready`.
         """
         if entry.package is None:
             return False
-        waiting = [entry]
         if entry.key_id not in self.keys:
             key = epochs.open_package_untrusted(entry.package, self.incident, entry.key_id, secrets, self._sealer)
             if key is None:
                 return False
             self.learn_key(entry.key_id, key)
-            waiting += self._packages_of(entry.key_id)  # a re-seal came; what starts the epoch may be here already
-        self._walk_back(waiting)
+            self._unwalked += self._packages.get(entry.key_id, ())  # a re-seal: what starts the epoch may be here
+        trouble = self._learn_parents(entry)
+        if trouble is not None:
+            self.troubles.append(trouble)
+        self._walk_back(WALK_STEP_ENTRIES)
         return True
 
     def note_package(self, key_id: KeyId, position: Position) -> None:
         """An epoch entry for this key is stored there, readable or not."""
         positions = self._packages.setdefault(key_id, {})
-        positions[position] = None
-        if len(positions) > PACKAGES_OF_KEY_MAX:
-            del positions[list(positions)[PACKAGES_OF_KEY_MAX // 2]]
+        if position not in positions:
+            positions[position] = None
+            self.packages.append((key_id, position))
 
-    def package_positions(self) -> list[tuple[KeyId, Position]]:
-        """Where epoch entries are stored, in the order in which they came."""
-        return [(key_id, position) for key_id, positions in self._packages.items() for position in positions]
+    def walk_on(self) -> None:
+        """At start: a walk back may have been cut short. Epoch entries that were merged are behind it."""
+        self._unwalked += [
+            (log, seq) for key_id, (log, seq) in self.packages if key_id in self.keys and seq > self.graph.height(log)
+        ]
 
-    def _walk_back(self, waiting: list[Entry]) -> None:
-        """Follows the chain of parent keys from readable epoch entries as far as their entries are stored."""
-        while waiting:
-            entry = waiting.pop()
-            try:
-                content = self._open(entry, entries.log_keys(self.keys[entry.key_id], self.incident, entry.log))
-                parents = () if content.epoch is None else epochs.epoch_body_untrusted(content.epoch).parents
-            except UntrustedInputError as error:
-                self.troubles.append(Trouble(error.code, error.reason, entry.log, entry.seq))
-                continue
-            for key_id, key in parents:
-                if key_id not in self.keys:
-                    self.learn_key(key_id, key)
-                    waiting += self._packages_of(key_id)
+    def _walk_back(self, limit: int) -> bool:
+        """Follows the chain of parent keys from readable epoch entries as far as their entries are stored, over at most
+        ``limit`` entries. True when a key was learned. One trouble per piece is enough: anybody can name a key."""
+        known, trouble = len(self.keys), None
+        while self._unwalked and limit > 0:
+            limit -= 1
+            log, seq = self._unwalked.pop()
+            for entry in self._read(log, seq, seq):
+                trouble = self._learn_parents(entry) or trouble
+        if trouble is not None:
+            self.troubles.append(trouble)
+        return len(self.keys) > known
 
-    def _packages_of(self, key_id: KeyId) -> list[Entry]:
-        return [entry for log, seq in self._packages.get(key_id, ()) for entry in self._read(log, seq, seq)]
+    def _learn_parents(self, entry: Entry) -> Trouble | None:
+        """Learns the keys in the body of a readable epoch entry, and puts the entries that have them on the way."""
+        try:
+            content = self._open(entry, entries.log_keys(self.keys[entry.key_id], self.incident, entry.log))
+            parents = () if content.epoch is None else epochs.epoch_body_untrusted(content.epoch).parents
+        except UntrustedInputError as error:
+            return Trouble(error.code, error.reason, entry.log, entry.seq)
+        for key_id, key in parents:
+            if key_id not in self.keys:
+                self.learn_key(key_id, key)
+                self._unwalked += self._packages.get(key_id, ())
+        return None
 
     def missing_keys(self, me: DeviceId) -> dict[KeyId, frozenset[DeviceId]]:
         """Keys for want of which a log of another member cannot go on: of its own next entry, or of one that bars the
@@ -226,8 +244,13 @@ class Replica:
 
     @property
     def ready(self) -> bool:
-        """Stored entries can be merged: call :meth:`merge_ready`."""
-        return bool(self._ready)
+        """Stored entries can be merged, or must be looked through for keys: call :meth:`merge_ready`."""
+        return bool(self._ready or self._unwalked)
+
+    @property
+    def walks(self) -> bool:
+        """The next call of :meth:`merge_ready` looks for keys first, in at most WALK_STEP_ENTRIES entries."""
+        return bool(self._unwalked)
 
     def merge_ready(self, limit: int) -> list[Position]:
         """Merges at most ``limit`` stored entries that nothing keeps waiting any more.
@@ -236,6 +259,8 @@ class Replica:
         """
         merged: list[Position] = []
         tried = 0
+        if self._walk_back(WALK_STEP_ENTRIES):
+            self._wake()
         while self._ready and len(merged) + TRY_COST_ENTRIES * tried < limit:
             tried += 1
             log_id = next(iter(self._ready))

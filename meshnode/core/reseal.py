@@ -167,14 +167,16 @@ class Reseals:
         if before is None or now_s >= before.again_s:
             attempt = 1 if before is None else min(before.attempt + 1, ATTEMPTS_MAX)
             delay_s = KEYLESS_AFTER_S + ANSWER_STEP_S * (replica.group.rank(self._me) + self._rng.random())
+            answered_s = self._answered.get((replica.incident, device), now_s - ANSWER_INTERVAL_S)
+            due_s = max(now_s + delay_s, answered_s + ANSWER_INTERVAL_S)
             answers = len(replica.group.reseals_to(device))
-            self._keyless[replica.incident, device] = _Keyless(
-                attempt, answers, now_s + delay_s, now_s + KEYLESS_INTERVAL_S
-            )
+            self._keyless[replica.incident, device] = _Keyless(attempt, answers, due_s, now_s + KEYLESS_INTERVAL_S)
 
     def on_reads(self, incident: IncidentId, device: DeviceId) -> None:
-        """A linked device tells or asks for heights: it holds a key, or needs none."""
-        self._keyless.pop((incident, device), None)
+        """A linked device tells or asks for heights: it holds a key, or needs none. When it said otherwise is kept."""
+        keyless = self._keyless.get((incident, device))
+        if keyless is not None:
+            keyless.attempt, keyless.due_s = 0, None
 
     def next_deadline(self) -> float | None:
         times = [need.look_at for need in self._needs.values()] + [due for _, due in self._owed.values()]

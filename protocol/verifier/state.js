@@ -116,7 +116,7 @@ function group (given) {
     const before = past.filter((other) => epochs.has(other)).map((other) => epochs.get(other))
     epoch.reach = new Set([index])
     for (const other of before) {
-      if ([epoch.keyId, ...epoch.parents].includes(other.keyId)) for (const reached of other.reach) epoch.reach.add(reached)
+      if (!other.reseals && [epoch.keyId, ...epoch.parents].includes(other.keyId)) for (const reached of other.reach) epoch.reach.add(reached)
     }
     epoch.reseals = before.some((other) => other.keyId === epoch.keyId)
     const code = judgeEpoch(epoch, before, standings)
@@ -135,7 +135,7 @@ function judgeEpoch (epoch, before, standings) {
   if (epoch.reseals) return epoch.recipients.every((device) => standings.has(device)) ? '' : 'epoch-key-reused'
   if (standings.get(epoch.author).role < 2) return 'epoch-not-entitled'
   if (epoch.recipients.length !== standings.size || !epoch.recipients.every((device) => standings.has(device))) return 'epoch-wrong-recipients'
-  return before.every((other) => epoch.reach.has(other.index)) ? '' : 'epoch-past-unreachable'
+  return before.every((other) => other.reseals || epoch.reach.has(other.index)) ? '' : 'epoch-past-unreachable'
 }
 
 function current (epochs, standings, graph) {
@@ -160,7 +160,7 @@ function current (epochs, standings, graph) {
   const reached = new Set()
   const parentKeys = new Set()
   for (const epoch of epochs.toReversed()) {
-    if (reached.has(epoch.index)) continue
+    if (epoch.reseals || reached.has(epoch.index)) continue
     for (const other of epoch.reach) reached.add(other)
     parentKeys.add(epoch.keyId)
   }

@@ -407,6 +407,20 @@ def test_e10_keys_that_lead_to_nothing_in_the_past_help_nobody():
     assert codes(record, epoch) == ["epoch-past-unreachable"]
 
 
+def test_e10_what_a_re_seal_carries_leads_nowhere_and_nobody_need_reach_one():
+    record = Record()
+    first = record.create(X)
+    broken = record.write(A, [first], [], [A, X], epoch_key("second"), [])
+    again = record.write(A, [broken], [], [X], epoch_key("second"), [FIRST])
+    hidden = record.write(A, [again], [], [A, X], epoch_key("third"), [SECOND])
+    assert codes(record, broken) == codes(record, hidden) == ["epoch-past-unreachable"]
+    assert codes(record, again) == [""]
+    group, _ = record.group()
+    assert set(group.parent_keys()) == {THIRD, FIRST}  # the third key leads to the second
+    right = record.write(A, [hidden], [], [A, X], epoch_key("fourth"), group.parent_keys())
+    assert codes(record, right) == [""]
+
+
 def test_more_concurrent_dead_ends_than_one_body_can_carry_are_mended_in_two_steps():
     record = Record()
     first = record.create(X)

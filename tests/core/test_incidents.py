@@ -340,7 +340,7 @@ def test_an_epoch_is_repaired_by_itself_by_one_of_the_members_in_turn() -> None:
     world.run(20.0)
     groups_now = [host.node.incidents.replicas[incident].group for host in (be, nl)]
     assert groups_now[0].write_key() == groups_now[1].write_key() is not None
-    packages = [len(host.node.incidents.replicas[incident].package_positions()) for host in (be, nl)]
+    packages = [len(host.node.incidents.replicas[incident].packages) for host in (be, nl)]
     assert packages == [3, 3]  # the first, the leak, one repair
 
 
@@ -366,9 +366,9 @@ def test_a_repair_that_is_not_needed_any_more_is_left_out() -> None:
     world.run(0.011)
     world.log(be, incident, "the write has repaired it")
     assert incident in be.node.incidents._repair_at
-    before = len(be.node.incidents.replicas[incident].package_positions())
+    before = len(be.node.incidents.replicas[incident].packages)
     world.run(20.0)
-    assert len(be.node.incidents.replicas[incident].package_positions()) == before
+    assert len(be.node.incidents.replicas[incident].packages) == before
     alike([be, nl], incident)
 
 
@@ -434,7 +434,7 @@ def test_a_node_that_asks_is_shown_the_newest_packages_as_many_as_one_message_ho
     world.step(be, [])
     packages, older = be.node.incidents.packages(incident)
     assert (len(packages), older) == (PACKAGES_MAX, 3)
-    newest = [key_id for key_id, _ in reversed(replica.package_positions())]
+    newest = [key_id for key_id, _ in reversed(replica.packages)]
     assert [key_id for key_id, _ in packages] == newest[:PACKAGES_MAX]
     packages, older = be.node.incidents.packages(incident, older)
     assert ([key_id for key_id, _ in packages], older) == (newest[PACKAGES_MAX:], 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from world import START_WALL_MS, Host, World, full_mesh, make_identity
 
@@ -10,11 +12,9 @@ from meshnode.core.entry import LogKeys
 from meshnode.core.events import Change, ChangeKind, Channel, Received, Send
 from meshnode.core.holdings import READ_SLICE_ENTRIES
 from meshnode.core.identity import Identity
-from meshnode.core.ids import KeyId, LogId
 from meshnode.core.keys import SigningKey
 from meshnode.core.node import ADDRESSES_TAKEN_MAX
-from meshnode.core.replica import PACKAGES_OF_KEY_MAX
-from meshnode.core.wire import RUN_BYTES_MAX, RUN_ENTRIES_MAX
+from meshnode.core.wire import PACKAGES_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX
 
 
 def answers(world: World, host: Host, message: wire.Message) -> list[wire.Message]:
@@ -92,14 +92,26 @@ def test_a_request_for_large_entries_reads_little_more_than_it_answers(
     assert len(read) <= READ_SLICE_ENTRIES
 
 
-def test_packages_of_one_key_are_remembered_up_to_a_bound(pair: tuple[World, Host, Host]) -> None:
+def test_a_page_of_packages_costs_a_page_however_many_there_are(pair: tuple[World, Host, Host]) -> None:
     world, be, _ = pair
     incident = world.open(be)
     replica = be.node.incidents.replicas[incident]
-    before = len(replica.package_positions())
-    for seq in range(1, 10 * PACKAGES_OF_KEY_MAX):
-        replica.note_package(KeyId(bytes(32)), (LogId(bytes(32)), seq))
-    assert len(replica.package_positions()) == before + PACKAGES_OF_KEY_MAX
+
+    class Counted(list[Any]):
+        looked_at = 0
+
+        def __getitem__(self, at: Any) -> Any:
+            Counted.looked_at += 1
+            return super().__getitem__(at)
+
+        def __iter__(self) -> Any:
+            raise AssertionError("the list is gone through")
+
+    start = replica.packages[0]
+    replica.packages = Counted([start] * 10_000)
+    packages, older = be.node.incidents.packages(incident, 5_000)
+    assert (len(packages), older) == (PACKAGES_MAX, 5_000 - PACKAGES_MAX)
+    assert Counted.looked_at == PACKAGES_MAX + 1
 
 
 def test_two_copies_of_a_device_outbid_each_other_at_most_once_an_hour(pair: tuple[World, Host, Host]) -> None:

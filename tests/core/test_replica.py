@@ -12,7 +12,6 @@ from world import Host, World, full_mesh
 from meshnode.core import codec, epochs
 from meshnode.core.ids import LogId
 from meshnode.core.log import CommitBatch
-from meshnode.core.replica import PACKAGES_OF_KEY_MAX
 from meshnode.errors import LocalFaultError, UntrustedInputError
 
 
@@ -68,7 +67,7 @@ def test_without_keys_nothing_is_merged_and_the_newest_package_opens_the_whole_r
                 assert feed.replica.discover(entry, secrets) is False
     assert True in learned
     assert feed.replica.keys == record.replica.keys
-    assert set(feed.replica.package_positions()) == set(record.replica.package_positions())
+    assert set(feed.replica.packages) == set(record.replica.packages)
 
 
 def test_a_package_for_others_teaches_nothing(record: Record) -> None:
@@ -95,13 +94,13 @@ def test_keys_that_come_late_set_free_what_waited_a_bounded_piece_at_a_time(reco
     assert len(pieces) > 3
 
 
-def test_positions_of_packages_are_remembered_up_to_a_limit(record: Record) -> None:
+def test_positions_of_packages_are_remembered_every_one_and_once(record: Record) -> None:
     feed = record.fresh()
     key_id = next(iter(record.replica.keys))
-    for seq in range(PACKAGES_OF_KEY_MAX + 5):
-        feed.replica.note_package(key_id, (LogId(bytes(32)), seq))
-        feed.replica.note_package(key_id, (LogId(bytes(32)), seq))
-    assert len(feed.replica.package_positions()) == PACKAGES_OF_KEY_MAX
+    positions = [(LogId(bytes(32)), seq) for seq in range(100)]
+    for position in positions + positions:
+        feed.replica.note_package(key_id, position)
+    assert feed.replica.packages == [(key_id, position) for position in positions]
 
 
 # --- what waits -----------------------------------------------------------------------------------------------------

@@ -15,8 +15,17 @@ from meshnode.core import epochs
 from meshnode.core.acts import ASKED_KEYS_MAX, ask_act
 from meshnode.core.ids import DeviceId, EntryHash, KeyId, LogId
 from meshnode.core.prekeys import PRIVATE_BYTES, PrekeySecret, public_halves
-from meshnode.core.replica import BARRED_STEPS_MAX, PACKAGES_OF_KEY_MAX, Waiting
-from meshnode.core.reseal import ASK_AFTER_S, ASK_INTERVAL_MAX_S, ASK_INTERVAL_S, KEYLESS_INTERVAL_S, AskFor, _Need
+from meshnode.core.replica import BARRED_STEPS_MAX, Waiting
+from meshnode.core.reseal import (
+    ANSWER_INTERVAL_S,
+    ASK_AFTER_S,
+    ASK_INTERVAL_MAX_S,
+    ASK_INTERVAL_S,
+    KEYLESS_INTERVAL_S,
+    AskFor,
+    SealAgain,
+    _Need,
+)
 
 
 @pytest.fixture
@@ -119,10 +128,16 @@ def test_a_neighbour_without_a_key_counts_once_in_five_minutes_and_not_when_it_r
         machine.on_keyless(be, de, now_s)
     assert machine._keyless[key].attempt == 2
     machine.on_reads(mesh.incident, de)
-    machine.on_reads(mesh.incident, de)
-    assert machine._keyless == {}
+    assert machine.next_deadline() is None
+    machine.on_keyless(be, de, 1299.0 + KEYLESS_INTERVAL_S)
+    assert machine.next_deadline() is None  # it said so a moment ago, and then that it reads
+    machine.on_done(SealAgain(mesh.incident, de, ()), 1295.0 + KEYLESS_INTERVAL_S)
+    machine.on_keyless(be, de, 1300.0 + KEYLESS_INTERVAL_S)
+    assert machine._keyless[key].attempt == 1
+    assert machine.next_deadline() == 1295.0 + KEYLESS_INTERVAL_S + ANSWER_INTERVAL_S
+    machine.on_reads(mesh.incident, mesh.be.identity.device)
     machine.on_keyless(be, DeviceId(bytes(32)), 5000.0)
-    assert machine._keyless == {}  # no member
+    assert list(machine._keyless) == [key]  # the others are no members, or never said so
 
 
 def test_without_a_usable_key_nothing_is_asked_or_answered(mesh: Mesh) -> None:
@@ -130,17 +145,6 @@ def test_without_a_usable_key_nothing_is_asked_or_answered(mesh: Mesh) -> None:
     be.replicas[mesh.incident].group.write_key = lambda: None  # type: ignore[method-assign] - members are changing
     be._get_back_in(AskFor(mesh.incident, 1, (KEY_ID,)), mesh.world.time_of(0))
     assert said(mesh.be, "key-missing") == 0
-
-
-def test_of_the_packages_for_one_key_the_first_and_the_newest_are_remembered(mesh: Mesh) -> None:
-    be = replica(mesh.be, mesh.incident)
-    start = be.group.epoch_starts(KEY_ID)[0]
-    for number in range(5 * PACKAGES_OF_KEY_MAX):
-        be.note_package(KEY_ID, (LogId(bytes(32)), number + 1))
-    kept = [position for key_id, position in be.package_positions() if key_id == KEY_ID]
-    assert len(kept) == PACKAGES_OF_KEY_MAX
-    assert kept[0] == start
-    assert kept[-1] == (LogId(bytes(32)), 5 * PACKAGES_OF_KEY_MAX)
 
 
 def test_a_re_seal_alone_leads_back_to_the_beginning(mesh: Mesh) -> None:

@@ -250,6 +250,10 @@ def _bad_groups(book: Book) -> None:
     broken = _opened(*base)
     broken.write(LOG, 2, BE, key=2, sealed_to=(BE, NL), parents=())
     takes("chain-broken", "E10: the key before cannot be reached", broken)
+    hidden = _opened(*base)
+    for seq, key, to, carried in ((2, 2, (BE, NL), ()), (3, 2, (NL,), (1,)), (4, 3, (BE, NL), (2,))):
+        hidden.write(LOG, seq, BE, key=key, sealed_to=to, parents=carried)
+    takes("chain-through-a-re-seal", "E10: the key before is in the body of a re-seal, which leads nowhere", hidden)
 
     again = _opened(*base)
     again.write(LOG, 2, BE, acts=(create_act(NONCE, [_line(BE, MANAGER), _line(FR, MANAGER)]),))
