@@ -173,7 +173,16 @@ def honest_writers_meanwhile(flood: Flood, count: int) -> None:
         assert flood.group.key_started(key_id(epoch_key(str(number))), [start])
 
 
+def reseals_behind_others_side_by_side(flood: Flood, count: int) -> None:
+    """Half of them side by side, gathered under one entry, the rest behind all of these."""
+    heads = [flood.write(X, str(number), [flood.first], [], [B], "first") for number in range(count // 2)]
+    head = flood.write(X, "gathers", heads)
+    for number in range(count // 2, count):
+        flood.write(X, str(number), [head], [], [B], "first", [])
+
+
 FLOODS = [
+    reseals_behind_others_side_by_side,
     wrong_in_a_chain,
     wrong_side_by_side,
     right_in_a_chain,
