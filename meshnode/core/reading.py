@@ -14,7 +14,7 @@ from meshnode.core import attachments
 from meshnode.core.causal import TICKS_PER_MS, Position
 from meshnode.core.entry import Content
 from meshnode.core.events import Attachment
-from meshnode.core.ids import Dot, IncidentId, LogId, ObjectId, parse_hex_untrusted
+from meshnode.core.ids import DeviceId, Dot, IncidentId, LogId, ObjectId, parse_hex_untrusted
 from meshnode.core.log import LogHead
 from meshnode.core.node import Node
 from meshnode.core.operations import (
@@ -283,10 +283,15 @@ class Reading:
 
     def peers(self) -> list[PeerView]:
         node = self._node
-        devices = sorted(set(node.peers.known) | {device for device, _ in node.rollcall.roster.serials()})
-        shown = [self._peer(device) for device in devices if device != node.identity.device]
+        devices = self._known_devices()
+        shown = [self._peer(device) for device in devices]
         unreached = [peer for peer in node.peers.unreached() if peer.configured.device not in devices]
         return shown + [self._unreached(peer) for peer in unreached]
+
+    def _known_devices(self) -> list[DeviceId]:
+        node = self._node
+        devices = set(node.peers.known) | {device for device, _ in node.rollcall.roster.serials()}
+        return sorted(devices - {node.identity.device})
 
     def _unreached(self, peer: Unreached) -> PeerView:
         device = peer.configured.device
@@ -354,7 +359,7 @@ class Reading:
             addresses=addresses,
             relay=node.settings.relay.enabled,
             peers_connected=len(node.peers.by_link),
-            peers_known=len(self.peers()),
+            peers_known=len(self._known_devices()),
             incidents=len(node.holdings.incidents()),
             entries=node.holdings.entries,
             journal=node.archive.journal,
