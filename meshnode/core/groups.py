@@ -4,6 +4,8 @@
 
 * M1: an act is valid if its signer held the right in the act's own causal past (acts before it in the same entry
   count). Writing needs a writer or manager. Arrival order and clocks never count: a verdict is final when given.
+* M2: the first entry of a log must have a grant of its author in its causal past, or create the incident. Else it is
+  never merged, nor is what follows in that log: nobody but members has a place in the graph.
 * Rights only grow as yet. Acts of a newer version are void here and counted in ``unknown_acts``; their entry, its
   other acts and its epoch stand. Nobody can stop a group by writing nonsense.
 
@@ -29,7 +31,8 @@ Only entries with a valid act or an epoch are kept. Every entry has its causal p
 many came before it.
 
 Removals will add acts and a cut; grants and epochs therefore stay separate records that a later rule can void. What
-rests on "rights only grow": the masks of writers here, and in core/lineage.py that a valid epoch's author is a member.
+rests on "rights only grow": the masks of members and writers here, and in core/lineage.py that a valid epoch's author
+is a member.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ from meshnode.errors import LocalFaultError
 
 __all__ = ["NONCE_BYTES", "Group", "Member", "Role", "Verdict", "add_act", "ask_act", "create_act", "incident_id"]
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Goes up with every change of a rule here: a snapshot made by other rules is refused and the journal replayed."""
 
 
@@ -145,6 +148,8 @@ class Group:
         self._standings: Standings = {}
         self._standings_at: dict[int, Standings] = {}
         """By the mask of granting entries in a past that has not all of them."""
+        self._member_grants: dict[DeviceId, int] = {}
+        """Entries that make a device a member."""
         self._writer_grants: dict[DeviceId, int] = {}
         """Entries that make a device a writer or more."""
         self.lineage = self.make_lineage(self._pasts)
@@ -258,6 +263,7 @@ class Group:
             self._granting |= 1 << index
         for grant in kept.grants:
             fold(self._standings, grant)
+            self._member_grants[grant.device] = self._member_grants.get(grant.device, 0) | 1 << index
             if grant.role >= Role.WRITER:
                 self._writer_grants[grant.device] = self._writer_grants.get(grant.device, 0) | 1 << index
         if kept.grants:
@@ -286,6 +292,22 @@ class Group:
         Asked after the entry was merged.
         """
         return bool(self._pasts.at(position) & self._writer_grants.get(device, 0))
+
+    def may_open(self, device: DeviceId, position: Position, parents: Iterable[Position], acts: Sequence[Any]) -> bool:
+        """M2, asked before the first entry of a log is merged: is its author a member in its causal past, or does it
+        create the incident? No other act of its own can make it one."""
+        if self._member_grants.get(device, 0) & self._pasts.union(position, parents):
+            return True
+        return any(isinstance(judge_act(act, device, self._incident, position, {}), list) for act in acts)
+
+    def added(self, device: DeviceId, before: Iterable[Position]) -> tuple[Position, ...]:
+        """What the first entry of a log by this device must name besides these: the entry that made it a member. None
+        when they lead to one, and for a device that is no member."""
+        standing = self._standings.get(device)
+        grants = self._member_grants.get(device, 0)
+        if standing is None or any(self._pasts.at(position) & grants for position in before):
+            return ()
+        return ((standing.grant.log, standing.grant.seq),)
 
     def holders(self, key_id: KeyId) -> frozenset[DeviceId]:
         """Devices that an epoch with this key was sealed to. For the key of now that is everybody who holds it."""

@@ -403,7 +403,7 @@ class Incidents:
         """Writes an ask or a re-seal. Nothing where that cannot be done now: who needs a key asks again."""
         replica = self.replicas[due.incident]
         key_id = replica.group.write_key()
-        if key_id is None or key_id not in replica.keys:
+        if key_id is None or key_id not in replica.keys or not replica.group.is_member(self._identity.device):
             return
         try:
             if isinstance(due, AskFor):

@@ -108,12 +108,12 @@ class OwnLogs:
         starts no epoch."""
         own = self.of(replica)
         starts_epoch = body is not None if starts_epoch is None else starts_epoch
-        parents = self._parents(replica, own.id, key_id, starts_epoch, shown or {})
         opening = None
         if own.seq == 0:
             bundle = self._identity.certificate.bundle
             opening = entries.sign_opening(self._identity.device_key, bundle, replica.incident, own.id)
             replica.open_own_log(own.id, self._writer, bundle)
+        parents = self._parents(replica, own.id, key_id, starts_epoch, shown or {})
         content = Content(
             parents=tuple(parents.values()),
             time_ms=max(0, now.wall_ms),

@@ -8,6 +8,8 @@ What can be wrong with an entry that its log key really signed:
 
 * it does not open, is malformed, or its opening is not of a device of this network: the log is **broken** there; what
   follows in it is never merged, here or at any other member (all judge the same bytes);
+* it begins a log, and its author was no member in its own causal past: that log is broken from the start. So no honest
+  entry ever names one of a stranger's, and nobody needs what strangers wrote to read on;
 * its author had no right in its own causal past, or its operations name values that it does not show its author had
   seen: it is **void**: it keeps its place in the graph, and its operations do nothing, not one of them.
 
@@ -129,6 +131,10 @@ class Replica:
         self.merged = 0
         self._ready: dict[LogId, None] = {}
         """Logs whose next stored entry can be tried."""
+        self._waiters: dict[KeyId | EntryHash, dict[LogId, None]] = {}
+        """Logs by the key or the parent that their next entry needs: what comes wakes those and looks at no others."""
+        self._retried: dict[LogId, int] = {}
+        """Logs that wait for a damaged row, and the progress then: tried again after every merge."""
         self._progress = 0
         """Goes up whenever something was stored or merged."""
         self.held_up = False
@@ -143,6 +149,7 @@ class Replica:
         if key_id not in self.keys:
             self.keys[key_id] = key
             self.on_key(key_id, key)
+            self._wake(key_id)
 
     def discover(self, entry: Entry, secrets: Sequence[PrekeySecret]) -> bool:
         """Tries to learn keys from an entry's epoch package, before the entry can be merged. True when it did.
@@ -234,12 +241,15 @@ class Replica:
         self._progress += 1
         log_id = fresh[0].log
         log = self._log(log_id)
+        for entry in fresh:
+            if entry.seq <= self.graph.height(log_id):  # its row was damaged and came again
+                self._wake(entry.hash)
         if log.waiting is None and not log.broken:
             if log_id not in self._ready and fresh[0].seq == self.graph.height(log_id) + 1:
                 self._merge_run(fresh, merged)
             else:
                 self._ready[log_id] = None
-        self._wake()
+        self._retry()
         return merged
 
     @property
@@ -271,7 +281,7 @@ class Replica:
             if run and self._merge_run(run, merged) and run[-1].seq == last:
                 self._ready[log_id] = None
             if not self._ready:
-                self._wake()
+                self._retry()
         return merged
 
     def look_for_stored(self) -> None:
@@ -280,25 +290,33 @@ class Replica:
             log = self._log(head.log)
             if log.waiting is None and not log.broken and self.graph.height(head.log) < head.height:
                 self._ready[head.log] = None
-        self._wake()
+        self._retry()
 
     def replay(self, run: Sequence[Entry]) -> None:
         """Merges entries of the journal again, in their journal order, at start."""
         if run[0].seq == self.graph.height(run[0].log) + 1:
             self._merge_run(run, [])
 
-    def _wake(self) -> None:
-        for log_id, log in self._logs.items():
-            if log.waiting is not None and self._is_over(log.waiting):
-                log.waiting = None
-                self._ready[log_id] = None
+    def _wait(self, log_id: LogId, waiting: Waiting) -> None:
+        self._log(log_id).waiting = waiting
+        needed = waiting.key_id or waiting.parent
+        if needed is None:
+            self._retried[log_id] = waiting.progress
+        else:
+            self._waiters.setdefault(needed, {})[log_id] = None
 
-    def _is_over(self, waiting: Waiting) -> bool:
-        if waiting.key_id is not None:
-            return waiting.key_id in self.keys
-        if waiting.parent is not None:
-            return self._find_merged(waiting.parent) is not None
-        return self._progress > waiting.progress
+    def _wake(self, needed: KeyId | EntryHash) -> None:
+        """This key is known, or this entry is merged and stored."""
+        for log_id in self._waiters.pop(needed, ()):
+            self._log(log_id).waiting = None
+            self._ready[log_id] = None
+
+    def _retry(self) -> None:
+        for log_id, progress in list(self._retried.items()):
+            if self._progress > progress:
+                del self._retried[log_id]
+                self._log(log_id).waiting = None
+                self._ready[log_id] = None
 
     def _merge_run(self, run: Sequence[Entry], merged: list[Position]) -> bool:
         """True when every entry was merged."""
@@ -313,7 +331,7 @@ class Replica:
             except LocalFaultError:
                 waiting = Waiting(progress=self._progress)  # a parent's row is damaged, until a peer has sent it
             if waiting is not None:
-                log.waiting = waiting
+                self._wait(entry.log, waiting)
                 self.held_up = True
                 return False
             merged.append((entry.log, entry.seq))
@@ -331,6 +349,8 @@ class Replica:
             if position is None:
                 return Waiting(parent=parent)
             parents.append(position)
+        if entry.seq == 1 and not self.group.may_open(writer.device, (entry.log, 1), parents, content.acts):
+            raise UntrustedInputError("log-of-stranger", "a log begins before its author was made a member")
         if (content.epoch is None) != (entry.package is None):
             raise UntrustedInputError("epoch-incomplete", "an epoch is a package and a body in one entry")
         if log.key_id != entry.key_id and content.epoch is None:
@@ -381,6 +401,7 @@ class Replica:
         self._progress += 1
         if self._timeline is not None:
             insort(self._timeline, (order, entry.log, entry.seq))
+        self._wake(entry.hash)
 
     def _void_flag(self, writer: Writer, position: Position, operations: Sequence[Operation]) -> int:
         if not self.group.may_write(writer.device, position):
@@ -415,7 +436,8 @@ class Replica:
         try:
             return self._store.read(self.incident, log_id, first, last)
         except LocalFaultError:
-            self._log(log_id).waiting = self._log(log_id).waiting or Waiting(progress=self._progress)
+            if self._log(log_id).waiting is None:
+                self._wait(log_id, Waiting(progress=self._progress))
             return []
 
     def _find_merged(self, parent: EntryHash) -> Position | None:
@@ -455,10 +477,17 @@ class Replica:
 
     def _needed(self, own_log: LogId, key_id: KeyId, starts_epoch: bool) -> Sequence[Position]:
         """For an epoch everything that decides about members, for the first entry under a key the epoch that starts
-        it."""
+        it, and for the first of a log what made its author a member."""
+        log = self._log(own_log)
         if starts_epoch:
-            return self.group.heads()
-        return self.group.epoch_starts(key_id)[:1] if self._log(own_log).key_id != key_id else ()
+            needed = self.group.heads()
+        elif log.key_id != key_id:
+            needed = self.group.epoch_starts(key_id)[:1]
+        else:
+            return ()
+        if log.key_id is None and log.writer is not None:
+            return (*self.group.added(log.writer.device, needed[: entries.PARENTS_MAX]), *needed)
+        return needed
 
     # --- reading --------------------------------------------------------------------------------------------------
 

@@ -105,8 +105,25 @@ def _malformed_epoch_body(forger: Forger) -> None:
 
 
 def _key_it_had_not_seen(forger: Forger) -> None:
-    """No parents: nothing in its past starts the key it uses."""
+    """Another log started the key; its own past ends before that, and makes it a member."""
+    parents = forger.heads()
+    other = Forger(forger.world, forger.host, forger.incident, "starts an epoch")
+    others = [link.peer for link in forger.host.links.values()]
+    key = other.start_epoch(forger.host, *others)
+    other.hand(other.run(), *others)
+    content = forger.content(LOG_OPERATION, parents=parents)
+    forger.write(content, key_id=epochs.key_id(key), epoch_key=key)
+
+
+def _opened_before_it_was_added(forger: Forger) -> None:
+    """By a member, in whose past nothing makes it one."""
     forger.write(forger.content(LOG_OPERATION, parents=()))
+
+
+def _opened_by_a_stranger(forger: Forger) -> None:
+    """Somebody enrolled and no member, to whom the member gave the keys."""
+    forger.write(forger.content(LOG_OPERATION, opening=forger.opening(make_identity("FR", "1"))))
+    forger.say("behind the bad one")
 
 
 def _position_that_does_not_open(forger: Forger) -> None:
@@ -133,6 +150,8 @@ BROKEN: list[tuple[Callable[[Forger], None], str]] = [
     (_package_without_epoch, "epoch-incomplete"),
     (_malformed_epoch_body, "body-malformed"),
     (_key_it_had_not_seen, "entry-key-not-started"),
+    (_opened_before_it_was_added, "log-of-stranger"),
+    (_opened_by_a_stranger, "log-of-stranger"),
 ]
 
 
@@ -162,29 +181,51 @@ def test_an_entry_that_its_log_key_signed_and_that_cannot_be_judged_breaks_its_l
     assert mesh.broken(mesh.be) == [(mesh.forger.log, code)]
 
 
-def _stranger(forger: Forger, name: str) -> Forger:
-    """Somebody enrolled and no member, to whom the member gave the keys."""
-    stranger = Forger(forger.world, forger.host, forger.incident, name)
-    identity = make_identity("FR", "1")
-    stranger.opening = lambda identity=identity: Forger.opening(stranger, identity)
-    return stranger
-
-
-def test_what_a_device_writes_that_is_no_member_is_void_everywhere_and_keeps_its_place(mesh: Mesh) -> None:
-    stranger = _stranger(mesh.forger, "stranger")
-    stranger.say("I am not in this group")
-    stranger.write(stranger.content(encode_operation(Set("incident", ROOT_OBJECT, "title", "Taken over", ()))))
-    stranger.hand(stranger.run(), *mesh.honest)
+def test_what_a_device_writes_that_is_no_member_is_merged_and_named_by_nobody(mesh: Mesh) -> None:
+    _opened_by_a_stranger(mesh.forger)
+    before = mesh.be.node.incidents.replicas[mesh.incident].merged
+    mesh.forger.hand(mesh.forger.run(), *mesh.honest)
     mesh.world.run(15.0)
     for host in mesh.everybody:
-        assert "not-entitled" in host.codes
+        assert log_texts(host, mesh.incident) == ["before"]
+        assert host.reading.summary(mesh.incident).entries == before
+        assert host.reading.summary(mesh.incident).waiting == 0
+        assert not host.node.custody.vouches_for(mesh.incident, mesh.forger.log)
+    mesh.check_serving()
+
+
+def test_what_a_reader_writes_is_void_everywhere_and_keeps_its_place() -> None:
+    mesh = Mesh(2)
+    fr = mesh.world.add("FR", peers=("BE:1",))
+    mesh.world.run(5.0)
+    add_reader(mesh, fr)
+    reader = Forger(mesh.world, fr, mesh.incident, "reader")
+    reader.say("I may only read")
+    reader.write(reader.content(encode_operation(Set("incident", ROOT_OBJECT, "title", "Taken over", ()))))
+    reader.hand(reader.run(), mesh.be)
+    mesh.world.run(15.0)
+    for host in [*mesh.everybody, fr]:
         assert log_texts(host, mesh.incident) == ["before"]
         assert values(host, mesh.incident, "title") == ["Release"]
         replica = host.node.incidents.replicas[mesh.incident]
-        assert [replica.flags(stranger.log, seq) & FLAG_NOT_ENTITLED for seq in (1, 2)] == [FLAG_NOT_ENTITLED] * 2
+        assert [replica.flags(reader.log, seq) & FLAG_NOT_ENTITLED for seq in (1, 2)] == [FLAG_NOT_ENTITLED] * 2
         assert host.reading.summary(mesh.incident).entries == replica.merged
         assert set(_void_in_history(host, mesh, "not-entitled").values()) == {"its author may not write here"}
+    assert all("not-entitled" in host.codes for host in mesh.everybody)
     mesh.check_serving()
+
+
+def add_reader(mesh: Mesh, host: Host) -> None:
+    """BE, its manager, adds this device as a reader, as no command does yet; BE's node then makes the epoch."""
+    incidents = mesh.be.node.incidents
+    replica = incidents.replicas[mesh.incident]
+    act = acts.add_act([(host.identity.device, host.identity.certificate.noc, acts.Role.READER)])
+    key_id = replica.group.write_key()
+    assert key_id is not None
+    now = mesh.world.time_of(0)
+    incidents.own_logs.append(replica, (), "manager", now, key_id, membership=[act])
+    incidents._watch_epochs(mesh.incident, replica, now)
+    mesh.world.run(75.0)
 
 
 def _void_in_history(host: Host, mesh: Mesh, code: str) -> dict[str, str]:
@@ -357,8 +398,8 @@ def test_a_second_opening_changes_nobody_s_name(mesh: Mesh) -> None:
 
 @pytest.mark.parametrize("time_ms", [0, 2**53 - 1])
 def test_the_clock_of_a_hostile_entry_moves_nobody_and_loses_nothing(mesh: Mesh, time_ms: int) -> None:
-    """B7. Also where nothing is before it: a member may start a record of its own with no parents at all."""
-    mesh.forger.start_epoch(mesh.nl, parents=(), time_ms=time_ms)
+    """B7. Also in an epoch of its own."""
+    mesh.forger.start_epoch(mesh.nl, time_ms=time_ms)
     mesh.forger.write(mesh.forger.content(LOG_OPERATION, time_ms=time_ms), key_id=mesh.forger.key_id)
     mesh.forger.hand(mesh.forger.run(), *mesh.honest)
     mesh.world.run(15.0)  # NL's own node hears of it from the others

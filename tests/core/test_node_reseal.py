@@ -307,7 +307,7 @@ def test_a_device_that_is_no_member_asks_in_vain() -> None:
     stranger.hand(stranger.run(), *mesh.honest)
     mesh.world.run(60.0)
     for host in mesh.honest:
-        assert "act-not-entitled" in host.codes
+        assert "log-of-stranger" in host.codes
         assert reseals(host, mesh.incident, fr) == 0
     mesh.check_serving()
 

@@ -395,7 +395,7 @@ def operations_that_are_none(forger: Forger, _: Stage) -> None:
         (opened_by_a_device_that_is_not_asked, "bad-signature"),
         (opened_for_another_log, "bad-signature"),
         (opened_by_a_foreign_network, "certificate-foreign-network"),
-        (opened_by_a_device_that_is_no_member, "not-entitled"),
+        (opened_by_a_device_that_is_no_member, "log-of-stranger"),
         (sealed_with_another_key, "entry-unreadable"),
         (a_parent_named_twice, "content-malformed"),
         (too_many_parents, "content-malformed"),
