@@ -179,6 +179,19 @@ def test_a_parent_that_cannot_be_looked_up_is_waited_for(record: Record) -> None
     assert feed.digest() == whole_digest(record)
 
 
+def test_a_log_that_waits_for_a_key_goes_on_waiting_for_it_when_its_row_is_found_damaged(record: Record) -> None:
+    store = RottenStore()
+    feed = record.fresh(keys=False, store=store)
+    log = next(iter(record.logs))
+    feed.feed(log, 1)
+    waiting = feed.replica._log(log).waiting
+    assert waiting is not None
+    assert waiting.key_id is not None
+    store.rotten.add((log, 1))
+    assert feed.replica._read(log, 1, 1) == []  # as when its package is looked up
+    assert feed.replica._log(log).waiting is waiting
+
+
 def test_a_hash_is_found_in_the_row_or_in_the_one_behind_it(record: Record) -> None:
     store = RottenStore()
     feed = record.fresh(store=store)
