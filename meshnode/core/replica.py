@@ -186,10 +186,10 @@ class Replica:
             (log, seq) for key_id, (log, seq) in self.packages if key_id in self.keys and seq > self.graph.height(log)
         ]
 
-    def _walk_back(self, limit: int) -> bool:
+    def _walk_back(self, limit: int) -> None:
         """Follows the chain of parent keys from readable epoch entries as far as their entries are stored, over at most
-        ``limit`` entries. True when a key was learned. One trouble per piece is enough: anybody can name a key."""
-        known, trouble = len(self.keys), None
+        ``limit`` entries. One trouble per piece is enough: anybody can name a key."""
+        trouble = None
         while self._unwalked and limit > 0:
             limit -= 1
             log, seq = self._unwalked.pop()
@@ -197,7 +197,6 @@ class Replica:
                 trouble = self._learn_parents(entry) or trouble
         if trouble is not None:
             self.troubles.append(trouble)
-        return len(self.keys) > known
 
     def _learn_parents(self, entry: Entry) -> Trouble | None:
         """Learns the keys in the body of a readable epoch entry, and puts the entries that have them on the way."""
@@ -269,8 +268,7 @@ class Replica:
         """
         merged: list[Position] = []
         tried = 0
-        if self._walk_back(WALK_STEP_ENTRIES):
-            self._wake()
+        self._walk_back(WALK_STEP_ENTRIES)
         while self._ready and len(merged) + TRY_COST_ENTRIES * tried < limit:
             tried += 1
             log_id = next(iter(self._ready))
