@@ -123,7 +123,7 @@ class Schedule:
                 assert name in [value.value for value in shown[obj]["family_name"].values]
             assert values(host, self.incident, "title")
             assert host.reading.summary(self.incident).waiting == 0
-            assert host.codes <= {"link-up", "link-down", "dial-failed"}, host.codes
+            assert host.codes <= {"link-up", "link-down", "dial-failed", "alone"}, host.codes
         assert self.refusals <= {"unknown-incident", "not-a-member"}  # it had not heard of it before its crash
         assert self.leaks == []
         assert CANARY.encode() not in stored_bytes(self.hub.store)
