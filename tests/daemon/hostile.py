@@ -15,13 +15,25 @@ from world import make_identity
 from meshnode.core import codec, wire
 from meshnode.core import entry as entries
 from meshnode.core.entry import Content
-from meshnode.core.events import Channel, LinkDown, LinkUp, Received
+from meshnode.core.events import Channel, LinkDown, LinkUp, PeerIdentity, Received
 from meshnode.core.hello import LinkAuthenticator
 from meshnode.core.identity import Identity
 from meshnode.core.ids import NO_HASH, EntryHash, IncidentId, KeyId, LogId
 from meshnode.core.keys import SigningKey
 from meshnode.core.log import Entry
+from meshnode.errors import UntrustedInputError
 from meshnode.transport.memory import MemoryNetwork, MemoryTransport
+
+
+class OnlyDials(LinkAuthenticator):
+    """Takes no link: nodes that are told of its address would else dial it, and one link of two gives way."""
+
+    def verify_untrusted(
+        self, data: bytes, local_tls_sha256: bytes, remote_tls_sha256: bytes, dialed: bool
+    ) -> PeerIdentity:
+        if not dialed:
+            raise UntrustedInputError("only-dials", "it takes no link", "none")
+        return super().verify_untrusted(data, local_tls_sha256, remote_tls_sha256, dialed)
 
 
 class HostilePeer:
@@ -29,7 +41,7 @@ class HostilePeer:
 
     def __init__(self, network: MemoryNetwork, noc: str, target: str) -> None:
         identity = make_identity(noc, "1")
-        authenticator = LinkAuthenticator(
+        authenticator = OnlyDials(
             identity.device_key,
             identity.certificate.bundle,
             identity.network_root,
