@@ -41,9 +41,12 @@ $(READY): requirements.lock pyproject.toml
 	@echo 'setting up $(VENV) with $(PYTHON), once; this downloads some 50 MB'
 	@rm -f $(READY)
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install --require-hashes -r requirements.lock
+	@# --no-deps: the lock is complete. Left to resolve, the pip of Python 3.11 takes the newest release of a package that
+	@# is named with an extra (pytest-cov: coverage[toml]), finds no hash for it, and refuses. pip check holds it complete.
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
 	@# The project itself, in place: nothing is fetched for it.
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@$(PIP) check
 	@touch $(READY)
 
 demo: $(READY)
