@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from simulations import explain, runs
-from simulations.defects import DEFECTS, hunt
+from simulations.defects import DEFECTS, hunt_all
 from simulations.runs import Result
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan, to_plain
@@ -94,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     planted = command("defects", _defects, "plant errors in the core, and print how soon the checks find each")
     planted.add_argument("names", nargs="*", help="which (default: all)")
     planted.add_argument("--seeds", type=int, default=200, help="seeds to try at most")
+    planted.add_argument("--world", choices=sorted(runs.WORLDS), default="", help="another than the one in the table")
+    planted.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     command("list", _list, "name the scenarios that are shipped")
     told = command("explain", _explain, "tell what a scenario does, and what a seed makes of it")
     told.add_argument("scenario")
@@ -290,15 +292,21 @@ def _list(_options: argparse.Namespace) -> int:
 
 
 def _defects(options: argparse.Namespace) -> int:
-    missed = 0
-    print(f"{'defect':34} {'seeds':>5}  {'found by':12} first words")
-    for name in options.names or list(DEFECTS):
+    if options.workers < 1:
+        raise ValueError("--workers must be at least 1")
+    names = options.names or list(DEFECTS)
+    for name in names:
         if name not in DEFECTS:
             raise ValueError(f"there is no defect {name!r}; known: {', '.join(DEFECTS)}")
-        found = hunt(name, options.seeds)
-        missed += not found.invariants
+    missed = 0
+    print("| defect | seeds | found by | what it means | first words |\n|---|---|---|---|---|")
+    for found in hunt_all(names, options.seeds, options.world, options.workers):
+        missed += not found.as_said
         by = ", ".join(found.invariants) or "NOT FOUND"
-        print(f"{name:34} {found.seeds:5}  {by:12} {found.what[:90]}", flush=True)
+        if found.invariants and not found.as_said:
+            by += f" (not {' or '.join(DEFECTS[found.name].caught_by)})"
+        row = (found.name, str(found.seeds), by, DEFECTS[found.name].meaning, found.what[:90].replace("|", "/"))
+        print(f"| {' | '.join(row)} |", flush=True)
     return VIOLATED if missed else HELD
 
 

@@ -1,0 +1,77 @@
+"""Keys in wrong hands, or in nobody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from unittest.mock import patch
+
+from meshnode.core import archive, codec, prekeys
+from meshnode.core.epochs import EpochBody
+from meshnode.core.incidents import Incidents
+from meshnode.core.outbox import Outbox
+from meshnode.core.reseal import Reseals
+from simulations.defects.table import defect
+from simulations.worlds.work import MARK_BYTES
+
+
+@defect("checkpoints in clear", "what lies on the disk is not sealed", "I4", "I12")
+def _in_clear() -> Iterator[None]:
+    with (
+        patch.object(archive.Archive, "_seal", lambda self, namespace, key, plain: plain),
+        patch.object(archive.Archive, "_unseal", lambda self, namespace, key, sealed: sealed),
+    ):
+        yield
+
+
+@defect("content beside the entry", "a long message is followed by one of a newer kind, with words in clear", "I4")
+def _content_on_the_wire() -> Iterator[None]:
+    send = Outbox.send_encoded
+
+    def leak(self: Outbox, link: int, data: bytes, *, droppable: bool = False, bulk: bool = False) -> None:
+        send(self, link, data, droppable=droppable, bulk=bulk)
+        if len(data) > 600:
+            send(self, link, codec.encode([99, MARK_BYTES]), droppable=True)
+
+    with patch.object(Outbox, "send_encoded", leak):
+        yield
+
+
+@defect("everybody gets a key", "an epoch is sealed to every device that is enrolled", "I4", "I9", "I5")
+def _seal_to_all() -> Iterator[None]:
+    of = Incidents._devices_of
+
+    def all_(self: Incidents, nocs: Sequence[str], role: Any, *, with_relays: bool) -> Any:
+        del with_relays
+        return of(self, sorted({*nocs, *self._roster.nocs()}), role, with_relays=True)
+
+    with patch.object(Incidents, "_devices_of", all_):
+        yield
+
+
+@defect("no second seal", "who lost its keys with its disk is never sealed to again", "I8", "I9", scenario="lost-disk")
+def _no_reseal() -> Iterator[None]:
+    with patch.object(Reseals, "due", lambda self, replicas, now: []):
+        yield
+
+
+@defect("keys die young", "a replaced prekey is erased at once", "I9", "I1", scenario="one-noc-alone-30-days")
+def _keys_die_young() -> Iterator[None]:
+    with patch.object(prekeys, "KEPT_AFTER_REPLACED_MS", 0):
+        yield
+
+
+@defect(
+    "an epoch leaves its parents out",
+    "who joins later cannot read what was before",
+    *("I9", "I5", "I1"),
+    scenario="manhunt-across-borders",
+)
+def _no_past() -> Iterator[None]:
+    make = EpochBody.make
+
+    def cut(recipients: Sequence[Any], parent_keys: Sequence[bytes]) -> EpochBody:
+        return make(recipients, ())
+
+    with patch.object(EpochBody, "make", cut):
+        yield
