@@ -1,4 +1,4 @@
-"""``meshnode-sim``: arguments in, runs and what they say out. The only printing and exiting of the simulations.
+"""``meshnode-sim``: arguments in, runs and what they say out. Printing is done here and in ``reporting``, exiting here.
 
 Exit codes: 0 everything held; 1 something was violated; 2 the request makes no sense; 3 this world cannot run here.
 """
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from simulations import explain, runs
+from simulations import explain, reporting, runs
 from simulations.defects import DEFECTS, hunt_all
 from simulations.runs import Result
 from simulations.scenario.draw import draw
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     planted.add_argument("--seeds", type=int, default=200, help="seeds to try at most")
     planted.add_argument("--world", choices=sorted(runs.WORLDS), default="", help="another than the one in the table")
     planted.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    reporting.add_commands(command)
     command("list", _list, "name the scenarios that are shipped")
     told = command("explain", _explain, "tell what a scenario does, and what a seed makes of it")
     told.add_argument("scenario")

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -52,6 +52,9 @@ class Result:
     asked: dict[str, int] = field(default_factory=dict)
     sometimes: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
+    spread_p50_s: float | None = None
+    """From the answer to a write until another member showed it, of those that were measured."""
+    spread_p99_s: float | None = None
     last: dict[str, list[str]] = field(default_factory=dict)
     """Of a failure: node -> the last lines of its trace."""
 
@@ -109,6 +112,7 @@ def run_seed(scenario: Scenario, seed: int, world: str) -> tuple[Outcome, Result
 def result_of(outcome: Outcome, verdict: Verdict) -> Result:
     drawn = outcome.plan
     options = drawn.options
+    spread_s = [row.after_s for row in outcome.spread_s]
     nodes = {name for violation in verdict.violations for name in [violation.node] if name}
     return Result(
         scenario=drawn.scenario,
@@ -132,6 +136,8 @@ def result_of(outcome: Outcome, verdict: Verdict) -> Result:
         asked=dict(sorted(verdict.asked.items())),
         sometimes=dict(sorted(outcome.sometimes.items())),
         bytes_sent=sum(outcome.bytes_sent.values()),
+        spread_p50_s=percentile(spread_s, 50),
+        spread_p99_s=percentile(spread_s, 99),
         last={
             name: list(lines)[-(LAST_LINES if name in nodes else LAST_LINES_OF_OTHERS) :]
             for name, lines in sorted(outcome.last.items())
@@ -140,6 +146,11 @@ def result_of(outcome: Outcome, verdict: Verdict) -> Result:
         if verdict.violations
         else {},
     )
+
+
+def percentile(values: Sequence[float], share: int) -> float | None:
+    """The least value that so many percent are not above (nearest rank); None of nothing."""
+    return sorted(values)[max(0, -(-share * len(values) // 100) - 1)] if values else None
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

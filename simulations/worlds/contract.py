@@ -76,6 +76,17 @@ class Sighting(NamedTuple):
     what: str
 
 
+class Spread(NamedTuple):
+    """A write that was shown elsewhere."""
+
+    number: int
+    """Of the write."""
+    node: str
+    """The other member."""
+    after_s: float
+    """From the answer to the writer until the first client of the other member was told of it."""
+
+
 @dataclass(slots=True)
 class IncidentEnd:
     """One incident as one member shows it at the end."""
@@ -137,8 +148,8 @@ class Outcome:
     ends: list[NodeEnd] = field(default_factory=list)
     converged_after_s: float | None = None
     """From the end of the faults until all of the core held the same; None if that did not happen in time."""
-    spread_s: list[tuple[int, float]] = field(default_factory=list)
-    """(number of a write, seconds from its answer until one other member showed it), as often as measured."""
+    spread_s: list[Spread] = field(default_factory=list)
+    """As often as measured: not every write, and no member that never showed it."""
     bytes_sent: Counter[str] = field(default_factory=Counter)
     """By node."""
     sometimes: Counter[str] = field(default_factory=Counter)

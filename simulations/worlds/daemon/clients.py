@@ -17,7 +17,7 @@ from meshnode.core.views import HistoryView, IncidentView, NodeView, PeerView
 from simulations.scenario.plan import Open, ShareWith, Write
 from simulations.worlds import work
 from simulations.worlds.clockwork import Trace
-from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Sighting, Touch
+from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Sighting, Spread, Touch
 from simulations.worlds.daemon.client import Client, NoAnswer, RefusalError, connected, plain
 from simulations.worlds.daemon.host import Host
 
@@ -216,7 +216,7 @@ class Clients:
             return
         late_s = trio.current_time() - row.at_s
         if row.node != host.name:
-            self._outcome.spread_s.append((row.number, max(0.0, late_s)))
+            self._outcome.spread_s.append(Spread(row.number, host.name, max(0.0, late_s)))
         elif late_s > EVENT_WITHIN_S and row.at_s > max(follower.since_s, host.resumed_s):
             self._sight("I6", host, f"event {number} came {late_s:.1f} s after the answer to its writer")
 

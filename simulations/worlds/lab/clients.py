@@ -25,7 +25,7 @@ from meshnode.client import ApiError, Client
 from meshnode.core.events import ChangeKind
 from simulations.scenario.plan import Open, Plan, ShareWith, Write
 from simulations.worlds import work
-from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Touch
+from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Spread, Touch
 from simulations.worlds.lab.machines import Machine
 
 ANSWER_TIMEOUT_S = 30.0
@@ -234,12 +234,13 @@ class Reader:
                 time.sleep(1.0)
 
 
-def spread(outcome: Outcome, readers: list[Reader]) -> list[tuple[int, float]]:
-    """(number of a write, seconds until another member showed it)."""
+def spread(outcome: Outcome, readers: list[Reader]) -> list[Spread]:
+    """How long each write took to be shown by each other member that ever showed it."""
     found = []
     for row in outcome.acknowledged:
         entry = row.dot.rpartition(".")[0]
         for reader in readers:
             if reader.machine.name != row.node and entry in reader.seen_s:
-                found.append((row.number, max(0.0, reader.seen_s[entry] - row.at_s)))
+                after_s = max(0.0, reader.seen_s[entry] - row.at_s)
+                found.append(Spread(row.number, reader.machine.name, after_s))
     return found
