@@ -310,15 +310,17 @@ class Incidents:
             )
 
     def _require_key(self, replica: Replica, operator: str, now: Now) -> KeyId:
-        """The key to write under (E3); makes a new epoch when there is none that this node holds (E4)."""
+        """The key to write under (E3); makes a new epoch when there is none that this node holds (E4). One that does
+        not lead to every epoch would be void (E10), so without their keys none is made."""
         key_id = replica.group.write_key()
         if key_id is not None and key_id in replica.keys:
             return key_id
-        self._renew_epoch(replica, operator, now)
-        renewed = replica.group.write_key()
-        if renewed is None:
-            raise RefusedError("no-usable-key", "no epoch is right for the members known here", "try again in a moment")
-        return renewed
+        if replica.keys.keys() >= set(replica.group.parent_keys()):
+            self._renew_epoch(replica, operator, now)
+            renewed = replica.group.write_key()
+            if renewed is not None and renewed in replica.keys:
+                return renewed
+        raise RefusedError("no-usable-key", "no key for the members known here is held", "try again in a moment")
 
     def _devices_of(self, nocs: Sequence[str], role: Role, *, with_relays: bool) -> list[tuple[DeviceId, str, Role]]:
         """The devices of these NOCs. A relay stores what it cannot read; it is made a reader only when asked for,

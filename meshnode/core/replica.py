@@ -529,9 +529,17 @@ class Replica:
         return self._timeline
 
     def read_content(self, log_id: LogId, seq: int) -> Content:
-        """A merged entry, opened again from the store. Raises LocalFaultError when its row is damaged."""
+        """A merged entry, opened again from the store. Raises LocalFaultError when its row is damaged, or that of its
+        key."""
         entry = self._stored(log_id, seq)
-        return self._open(entry, entries.log_keys(self.keys[entry.key_id], self.incident, log_id))
+        key = self.keys.get(entry.key_id)
+        if key is None:
+            raise LocalFaultError(
+                "store-row-damaged",
+                "the key of a stored entry was lost with a damaged row",
+                "it is asked for by itself",
+            )
+        return self._open(entry, entries.log_keys(key, self.incident, log_id))
 
     def hash_at(self, log_id: LogId, seq: int) -> EntryHash:
         """Of a merged entry: from its row, or from the entry that follows it. Raises LocalFaultError when both are

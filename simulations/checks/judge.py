@@ -21,6 +21,7 @@ ALLOWED_REFUSALS = frozenset(
     (
         "no-answer",  # the node was down or stood still
         "store-full",  # and it read on
+        "store-row-damaged",  # until a peer has sent it again
         "noc-unknown",  # an NOC that was never heard of cannot be shared with
         "no-prekey",
         "stopping",  # asked in the moment of a stop in order
@@ -202,6 +203,28 @@ def answers(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
             yield Violation("I6", row.node, f"request {row.number} at {row.at_s:.3f} s was refused: {row.code}")
 
 
+def verified_reads(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
+    """No row that rotted reached its node; what was lost with it and others hold was fetched again."""
+    stored = {(incident, log): 0 for end in outcome.ends for incident, logs in end.stored.items() for log in logs}
+    for end in readable_stores(outcome):
+        for incident, logs in end.stored.items():
+            for log, height in logs.items():
+                stored[incident, log] = max(stored[incident, log], height)
+    for end in outcome.ends:
+        asked["I11"] += end.rotted
+        if end.unnoticed:
+            yield Violation("I11", end.name, f"{end.unnoticed} times a damaged row was read and taken for a good one")
+    for end in readable_stores(outcome) if outcome.converged_after_s is not None else ():
+        for incident, log, seq in end.holes:
+            if stored.get((incident, log), 0) >= seq:
+                yield Violation("I11", end.name, f"{log[:8]}.{seq} rotted, and was not fetched again from who holds it")
+
+
+def readable_stores(outcome: Outcome) -> list[NodeEnd]:
+    core = set(outcome.plan.core)
+    return [end for end in outcome.ends if end.name in core and end.up]
+
+
 def bounded(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     for end in outcome.ends:
         for name, size in sorted(end.sizes.items()):
@@ -228,5 +251,6 @@ CHECKS: tuple[Check, ...] = (
     keys_of_members,
     entitled,
     answers,
+    verified_reads,
     bounded,
 )

@@ -128,6 +128,12 @@ class NodeEnd:
     """Name of something that must stay bounded -> the most it ever was."""
     heads: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     """(incident, log) -> (height, hash of the entry there), where the world can tell: for equivocation."""
+    rotted: int = 0
+    """Rows of its disk that changed under it."""
+    unnoticed: int = 0
+    """How often a read gave such a row to the node as if nothing were wrong with it."""
+    holes: tuple[tuple[str, str, int], ...] = ()
+    """(incident, log, seq) of entries that rotted and were not fetched again."""
 
 
 @dataclass(slots=True)

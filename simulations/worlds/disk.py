@@ -1,4 +1,4 @@
-"""A virtual disk: the store in memory, which loses what was not written, made to fail and to be copied.
+"""A virtual disk: the store in memory, which loses what was not written and rots, made to fail and to be copied.
 
 What is staged is searched for marked words as it comes: whatever lies on a disk came this way.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 from meshnode.core.ids import IncidentId, LogId
 from meshnode.core.log import CommitBatch
 from meshnode.errors import LocalFaultError
-from meshnode.storage.memory import MemoryLogStore, _Log
+from meshnode.storage.memory import _Log
 from meshnode.storage.ticket import Ticket
+from simulations.worlds.rot import RottingLogStore
 from simulations.worlds.work import MARK_BYTES
 
 FULL = LocalFaultError("store-full", "the virtual disk is full", "wait until it is not")
 
 
-class Disk(MemoryLogStore):
+class Disk(RottingLogStore):
     def __init__(self) -> None:
         super().__init__(lambda _number: FULL.with_traceback(None) if self.full else None)
         self.full = False
@@ -59,7 +60,12 @@ class Disk(MemoryLogStore):
 
     def has(self, incident: IncidentId, log: LogId, seq: int) -> bool:
         """Is the entry durable here?"""
-        return self.durable.get((incident, log), 0) >= seq
+        return self.durable.get((incident, log), 0) >= seq and self.is_whole(incident, log, seq)
+
+    def reopen(self) -> None:
+        super().reopen()
+        for place, durable in self.durable.items() if not self.is_sound else ():
+            self.durable[place] = min(durable, self.top(*place))
 
     def is_clean(self) -> bool:
         """Nothing is staged that is not durable."""
@@ -80,6 +86,7 @@ class Disk(MemoryLogStore):
         other._journaled = dict(self._journaled)
         other._values = {namespace: dict(values) for namespace, values in self._values.items()}
         other.durable = dict(self.durable)
+        self.copy_rot_to(other)
         return other
 
     def holds_bytes(self, words: list[bytes]) -> bool:

@@ -91,6 +91,9 @@ def _end(host: Host, names: dict[DeviceId, str]) -> NodeEnd:
         refusals={},
         degraded=(),
         sizes=dict(host.peaks),
+        rotted=host.disk.rotted,
+        unnoticed=host.disk.unnoticed,
+        holes=tuple((incident.hex(), log.hex(), seq) for incident, log, seq in host.disk.holes()),
     )
     if node is not None and host.reading is not None:
         replicas = node.incidents.replicas
@@ -139,11 +142,17 @@ def _incident(host: Host, incident: IncidentId, names: dict[DeviceId, str]) -> I
 
 
 def _journal_gaps(host: Host) -> int:
-    """Numbers that are missing, and rows that name an entry that is not stored or one that an earlier row named."""
+    """Numbers that are missing, and rows that name an entry that is not stored or one that an earlier row named. Of a
+    disk that rotted, lost rows are known to be missing, and what is merged again behind them is journalled again."""
     gaps, expected, seen = 0, 1, set()
+    lost, rotted = host.disk.journal_holes(), not host.disk.is_sound
     for row in host.disk.applied_after(0, host.disk.applied_last()):
         place = (row.incident, row.log, row.seq)
-        gaps += row.number != expected or place in seen or host.disk.top(row.incident, row.log) < row.seq
+        while expected in lost:
+            expected += 1
+        gaps += (
+            row.number != expected or (place in seen and not rotted) or host.disk.top(row.incident, row.log) < row.seq
+        )
         seen.add(place)
         expected = row.number + 1
     return gaps

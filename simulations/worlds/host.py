@@ -29,10 +29,12 @@ from meshnode.core.events import (
     Written,
 )
 from meshnode.core.identity import Identity
+from meshnode.core.ids import IncidentId
 from meshnode.core.node import Node, NodeSettings
 from meshnode.core.reading import Reading
+from meshnode.core.views import IncidentView
 from meshnode.errors import LocalFaultError, MeshnodeError
-from meshnode.storage.ticket import Ticket
+from meshnode.storage.ticket import SCRUB_START, Ticket
 from simulations.worlds.cast import START_WALL_MS, SeededSealer
 from simulations.worlds.clockwork import Clockwork, Trace
 from simulations.worlds.disk import Disk
@@ -40,11 +42,18 @@ from simulations.worlds.network import End
 
 PROBE_S = 5.0
 """How often a node whose disk was full tries again, as the daemon does."""
+SCRUB_ROWS = 1_000
 WRITTEN_AT_CRASH_CHANCE = 0.5
 """That what was being written when the power went is on the disk all the same."""
 
 WAKES_MAX = 1_000
 """Wake-ups of one node in one moment: a deadline that stays in the past would hold a real loop for ever (I8)."""
+
+DEFECTS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MeshnodeError, RuntimeError),
+    *(TypeError, ValueError),
+)
+"""What a node that does wrong may raise (I8). Anything else is a mistake of the simulation, and ends it."""
 
 NodeMaker = Callable[..., Node]
 OnReply = Callable[["Host", int, Written | MeshnodeError], None]
@@ -117,6 +126,7 @@ class Host:
         """A node from what is durable."""
         self.life += 1
         self.read_only = False
+        self.disk.reopen()
         self._build(None)
         self.trace.note(self.clock.now_s, self.name, "started", self.disk.applied_last())
         self.tell(Tick())
@@ -125,10 +135,21 @@ class Host:
         rng = Random(self.rng.random())
         self.read_only = read_only is not None
         self.waking_s = float("inf")
-        self.node = self.make(
-            self.identity, self.settings, self.disk, rng, rng.randbytes, self.now(), SeededSealer(), read_only
-        )
+        self.node = self._make_undamaged(rng, read_only)
         self.reading = Reading(self.node)
+
+    def _make_undamaged(self, rng: Random, read_only: LocalFaultError | None) -> Node:
+        """As the daemon: a damaged row is told once and then skipped, so this ends."""
+        while True:
+            try:
+                return self.make(
+                    self.identity, self.settings, self.disk, rng, rng.randbytes, self.now(), SeededSealer(), read_only
+                )
+            except LocalFaultError as fault:
+                if fault.code != "store-row-damaged":
+                    raise
+                self.disk.abandon()  # what the node had staged before it met the row
+                self.reports[fault.code] += 1
 
     def crash(self) -> None:
         """The power goes. Links are lost in silence; whoever calls tells their other ends."""
@@ -230,10 +251,7 @@ class Host:
             self._note(now_s, event)
         try:
             step = node.step(events, self.now())
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, MeshnodeError, RuntimeError) as error:
-            self.orders.failed(self, error)
-            return
-        except (TypeError, ValueError) as error:
+        except DEFECTS as error:
             self.orders.failed(self, error)
             return
         if not step.commit and self.flight is None and not self.groups:
@@ -372,6 +390,29 @@ class Host:
         end = self.ends.get(effect.link)
         if end is not None:
             self.orders.close(end, effect.code)
+
+    def shows(self, incident: IncidentId) -> IncidentView | None:
+        """What a local client is shown; None when it is refused, or the node raised."""
+        if self.reading is None:
+            return None
+        try:
+            return self.reading.incident(incident)
+        except MeshnodeError:
+            return None
+        except DEFECTS as error:
+            self.orders.failed(self, error)
+            return None
+
+    def scrub(self) -> None:
+        """As the daemon does all the time: rows that nobody reads are looked at too."""
+        before, position = self.disk.damaged(), SCRUB_START
+        while True:
+            position = self.disk.scrub(position, SCRUB_ROWS).following
+            if position == SCRUB_START:
+                break
+        if self.disk.damaged() > before:
+            self.sometimes["a scrub found damage"] += 1
+            self.tell(Tick())
 
     # --- looks from outside ---------------------------------------------------------------------------------------
 

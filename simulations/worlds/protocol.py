@@ -41,10 +41,14 @@ from simulations.worlds.disk import Disk
 from simulations.worlds.ends import is_one, look
 from simulations.worlds.host import Host, NodeMaker, Orders, SpokeTooSoonError
 from simulations.worlds.network import CONNECT_TIMEOUT_S, End, Network
+from simulations.worlds.rot import flip_one
 
 POLL_S = 1.0
 MEASURES = 50
 """Looks at sizes in one run, evenly spread."""
+FLIP_WAIT_S, FLIP_TRIES = 0.05, 400
+SCRUBBED_WITHIN_S = 60.0
+"""After a bit flipped; a daemon with so few rows looks at all of them every 5 s, one with many takes longer."""
 VALID_YEARS = 15
 """Of certificates: no clock skew of a scenario leaves this."""
 CLONE = "~"
@@ -171,6 +175,7 @@ class Run:
                 self._resume(host)
             if host.name in self.plan.core and not host.for_good:
                 self._start(host)
+            host.scrub()
 
     def _await_convergence(self) -> None:
         begin_s = self.clock.now_s
@@ -292,11 +297,10 @@ class Run:
     def _write(self, action: Write) -> None:
         incident = self.ids.get(action.incident)
         host = self._ready(action)
-        if host is None or host.reading is None or incident is None:
+        if host is None or incident is None:
             return
-        try:
-            view = host.reading.incident(incident)
-        except MeshnodeError:
+        view = host.shows(incident)
+        if view is None:
             self.outcome.sometimes["passed over: cannot read the incident"] += 1
             return
         if all(member.device != host.identity.device.hex() for member in view.members):
@@ -368,6 +372,7 @@ class Run:
             "clone": self._clone,
             "skew-clock": self._skew,
             "disk-full": self._disk_full,
+            "bit-flip": self._bit_flip,
         }.get(action.verb)
         if befall is None:
             self.outcome.sometimes[f"not done in this world: {action.verb}"] += 1
@@ -464,6 +469,22 @@ class Run:
     def _disk_full(self, host: Host, action: NodeFault) -> None:
         host.disk.full = True
         self.clock.at(action.until_s or self.clock.now_s, self._disk_free, host)
+
+    def _bit_flip(self, host: Host, action: NodeFault, tries: int = 0) -> None:
+        """What rots is durable, so it waits for a moment in which nothing is on its way."""
+        disk, rng = host.disk, self._part(f"flip {action.number}")
+        if not disk.is_clean():
+            if tries < FLIP_TRIES:
+                self.clock.after(FLIP_WAIT_S, self._bit_flip, host, action, tries + 1)
+            else:
+                self.outcome.sometimes["passed over: bit-flip, the disk never rested"] += 1
+            return
+        others = [other.disk for other in self.hosts.values() if other is not host]
+        for _ in range(action.flips):
+            kind = flip_one(disk, others, rng)
+            self.trace.note(self.clock.now_s, host.name, "flipped", kind)
+            self.outcome.sometimes[f"a bit flipped: {kind or 'nothing there'}"] += 1
+        self.clock.after(rng.uniform(1.0, SCRUBBED_WITHIN_S), host.scrub)
 
     def _disk_free(self, host: Host) -> None:
         host.disk.full = False

@@ -18,7 +18,7 @@ from meshnode.core import epochs
 from meshnode.core.events import Tick
 from meshnode.core.log import Entry
 from meshnode.core.prekeys import PrekeySecret
-from meshnode.errors import LocalFaultError
+from meshnode.errors import LocalFaultError, RefusedError
 from meshnode.storage.sqlite import SqliteLogStore
 
 
@@ -167,6 +167,22 @@ def test_a_node_that_is_alone_with_a_damaged_row_goes_on_writing(disk: RottenDis
     disk.read_everything()
     alike([disk.be, disk.nl, disk.de], disk.incident)
     assert len(log_texts(disk.nl, disk.incident)) == 15
+
+
+def test_reading_and_writing_without_the_keys_that_damage_took_is_refused(disk: RottenDisk) -> None:
+    """The keys of what a checkpoint says was merged are gone, and the prekeys that could open them again."""
+    disk.stop(clean=True)
+    with closing(sqlite3.connect(disk.path)) as connection, connection:
+        lost = "CAST('epoch-key' AS BLOB), CAST('prekey-ring' AS BLOB)"
+        connection.execute(f"UPDATE value SET value = zeroblob(9) WHERE namespace IN ({lost})")
+    disk.start()
+    replica = disk.be.node.incidents.replicas[disk.incident]
+    assert replica.merged
+    assert not replica.keys
+    with refused("store-row-damaged", error=LocalFaultError):
+        disk.be.reading.incident(disk.incident)
+    with refused("no-usable-key", error=RefusedError):
+        disk.world.log(disk.be, disk.incident, "x")
 
 
 def _damage(disk: RottenDisk, *entries: Entry) -> None:
