@@ -113,7 +113,7 @@ class Exchange:
         for link, rows in self._gossip.due_announcements(now.monotonic_s):
             for start in range(0, len(rows), wire.LIST_MAX):
                 self._outbox.send(link, wire.Announce(tuple(rows[start : start + wire.LIST_MAX])), droppable=True)
-        for link in self._interest if self.takes_in else ():
+        for link in self._invitations.waiting() if self.takes_in else ():
             self._ask_for_packages(link, now)
         for link, incident, log in self._gossip.due_grafts(now.monotonic_s):
             self._outbox.send(link, wire.Graft(incident, log, self._height(incident, log)))
@@ -277,7 +277,14 @@ class Exchange:
         self._invite(run)
 
     def _spread(self, run: wire.Run, source: int | None, now: Now) -> list[int]:
-        links = [link for link in self._interest if self._offers(link, run.incident)]
+        incident = run.incident
+        if not self._custody.passes_on(incident):
+            return []
+        links = [
+            link
+            for link, interest in self._interest.items()
+            if incident in interest or self._is_for(self._device(link), incident)
+        ]
         return self._gossip.spread(run.incident, run.log, run.last, source, links, now.monotonic_s)
 
     def on_announce(self, link: int, message: wire.Announce, now: Now) -> None:

@@ -52,18 +52,21 @@ class Invitations:
 
     def __init__(self) -> None:
         self._links: dict[int, _Link] = {}
+        self._waiting: dict[int, None] = {}
+        """Links on which there is something to ask: usually none, so that a step does not look at every link."""
 
     def on_link_up(self, link: int) -> None:
         self._links[link] = _Link()
 
     def on_link_down(self, link: int) -> None:
         del self._links[link]
+        self._waiting.pop(link, None)
 
     def on_shown(self, link: int, incident: IncidentId, now: float) -> None:
         """The peer holds this incident, and this node no key of it."""
         state = self._links[link]
         if now >= state.resting.get(incident, now):
-            self._wait(state, incident, state.waiting.get(incident, 0))
+            self._wait(link, incident, state.waiting.get(incident, 0))
 
     def on_packages(self, link: int, incident: IncidentId, count: int, now: float) -> tuple[int, bool]:
         """So many packages came: how many of them may be tried, and whether they are a page that was asked for."""
@@ -88,11 +91,17 @@ class Invitations:
     def on_older(self, link: int, incident: IncidentId, older: int) -> None:
         """None of a page was for this node; so many older packages are left."""
         if older:
-            self._wait(self._links[link], incident, older)
+            self._wait(link, incident, older)
 
-    def _wait(self, state: _Link, incident: IncidentId, older: int) -> None:
-        if len(state.waiting) < INCIDENTS_MAX:
-            state.waiting[incident] = older
+    def _wait(self, link: int, incident: IncidentId, older: int) -> None:
+        waiting = self._links[link].waiting
+        if len(waiting) < INCIDENTS_MAX:
+            waiting[incident] = older
+            self._waiting[link] = None
+
+    def waiting(self) -> list[int]:
+        """Links on which there may be something to ask about."""
+        return list(self._waiting)
 
     def due(self, link: int, now: float) -> list[tuple[IncidentId, int]]:
         """(incident, how many of the oldest packages to start from; 0 for all) to ask about now."""
@@ -108,4 +117,6 @@ class Invitations:
             if len(state.resting) >= INCIDENTS_MAX:
                 state.resting.clear()
             state.resting[incident] = now + AGAIN_S
+        if not state.waiting:
+            self._waiting.pop(link, None)
         return due

@@ -24,6 +24,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from meshnode.core.events import LinkUp, PeerIdentity
 from meshnode.core.ids import DeviceId
@@ -160,6 +161,11 @@ class Peers:
         self.by_link: dict[int, Peer] = {}
         self._waiting: dict[DeviceId, LinkUp] = {}
         """Accepted links beside one that works, on which the dialler said nothing yet."""
+        self._misfits: dict[str, None] = {}
+        """Configured addresses at which somebody else answered the last time."""
+        self._dial_at: float | None = None
+        """The earliest dial, infinity for none; None when something changed since it was looked up. Asked in each step,
+        so that a step costs the same however many addresses there are."""
 
     # --- links ----------------------------------------------------------------------------------------------------
 
@@ -178,14 +184,18 @@ class Peers:
         if not target.found:
             target.found_wall_ms = wall_ms
         target.found = f"{event.peer.noc}/{event.peer.name} ({event.peer.device.hex()[:8]})"
+        self._misfits[event.address] = None
         self.known.setdefault(event.peer.device, Peer(event.peer)).last_refusal = "not-as-configured"
         self.on_dial_failed(event.address, "not-as-configured", now)
 
     def misfits(self) -> list[Misfit]:
+        """In the order of the configuration."""
+        if not self._misfits:
+            return []
         return [
             Misfit(address, _expected(target.configured), target.found, target.found_wall_ms)
             for address, target in self._targets.items()
-            if target.configured is not None and target.found
+            if address in self._misfits
         ]
 
     def must_wait(self, event: LinkUp) -> bool:
@@ -223,11 +233,13 @@ class Peers:
         device = event.peer.device
         peer = self.known.setdefault(device, Peer(event.peer))
         target = self._targets.get(event.address)
+        self._dial_at = None
         if target is not None and event.dialed:
             target.dialing = False
             target.back_off_s = 0.0
             target.failing_since = None
             target.last_code = target.last_refusal = target.found = ""
+            self._misfits.pop(event.address, None)
             target.reached = True
         if target is not None and (event.dialed or target.configured is None):
             target.device = device
@@ -262,6 +274,7 @@ class Peers:
         if peer is None:
             return None
         self._note_refusal(peer, code)
+        self._dial_at = None
         peer.link = None
         peer.since, peer.since_wall_ms = (now, wall_ms) if peer.heard else peer.unheard_since
         for target in self._targets.values():
@@ -281,6 +294,7 @@ class Peers:
         if target is None:
             return
         self.on_refused(address, code)
+        self._dial_at = None
         target.dialing = False
         target.last_code = code
         if target.failing_since is None:
@@ -307,6 +321,7 @@ class Peers:
 
     def _forget(self, address: str) -> None:
         target = self._targets.pop(address)
+        self._dial_at = None
         self._learned[target.teller] -= 1
         if target.claimed is not None:
             claims = self._claims[target.teller, target.claimed]
@@ -331,6 +346,7 @@ class Peers:
         if claimed is not None:
             self._claims.setdefault((teller, claimed), []).append(address)
         self._targets[address] = _Target(configured=None, claimed=claimed, teller=teller, next_dial_at=now)
+        self._dial_at = None
         return True
 
     def _failing_since(self, address: str) -> float | None:
@@ -373,25 +389,34 @@ class Peers:
 
         The longest due first, so that many dead addresses hold no other up; those configured before all others.
         """
+        if now < self._earliest_dial():
+            return []
         due = [
             (target.configured is None, target.next_dial_at, address)
             for address, target in self._targets.items()
             if target.next_dial_at <= now and self._wanted(target)
         ]
-        if not due:
-            return []
         due.sort(key=lambda row: row[:2])
-        under_way = sum(1 for target in self._targets.values() if target.dialing)
-        chosen = [address for _, _, address in due[: max(0, DIALS_AT_ONCE_MAX - under_way)]]
+        under_way = sum(target.dialing for target in self._targets.values())
+        chosen = [address for _, _, address in due[: DIALS_AT_ONCE_MAX - under_way]]
         for address in chosen:
             self._targets[address].dialing = True
+        self._dial_at = None
         return chosen
 
     def next_deadline(self) -> float | None:
+        earliest = self._earliest_dial()
+        return None if earliest == inf else earliest
+
+    def _earliest_dial(self) -> float:
+        if self._dial_at is None:
+            self._dial_at = self._look_for_earliest_dial()
+        return self._dial_at
+
+    def _look_for_earliest_dial(self) -> float:
         if sum(target.dialing for target in self._targets.values()) >= DIALS_AT_ONCE_MAX:
-            return None  # the end of one is an event; until then a wake-up would find nothing to do, again and again
-        times = [target.next_dial_at for target in self._targets.values() if self._wanted(target)]
-        return min(times, default=None)
+            return inf  # the end of one is an event; until then a wake-up would find nothing to do, again and again
+        return min((target.next_dial_at for target in self._targets.values() if self._wanted(target)), default=inf)
 
     # --- the picture ----------------------------------------------------------------------------------------------
 

@@ -177,8 +177,9 @@ class Rollcall:
         return True
 
     def _push(self, enrolled: Enrolled, links: list[int]) -> None:
+        data = wire.encode(wire.RosterRecords((_signed(enrolled),))) if links else b""
         for link in links:
-            self._outbox.send(link, wire.RosterRecords((_signed(enrolled),)), droppable=True)
+            self._outbox.send_encoded(link, data, droppable=True)
 
     def _keep(self, enrolled: Enrolled, now: Now) -> None:
         device = enrolled.prekey.device

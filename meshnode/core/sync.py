@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from math import inf
 
 from meshnode.core import wire
 from meshnode.core.ids import IncidentId, LogId
@@ -52,15 +53,22 @@ class Sync:
         self._height_of = height_of
         self._interval_s = interval_s
         self._sessions: dict[int, _Session] = {}
+        self._busy: dict[int, _Session] = {}
+        """Those with unanswered requests: usually none, so that a step does not look at every link."""
+        self._summary_at: float | None = None
+        """When the next summary is due on any link, infinity without a link; None when it must be looked up."""
         self._claims: dict[LogKey, tuple[int, int, int]] = {}
         """(link, highest position asked for, entries per range) of each log being fetched. It keeps other links off
         the log only while something is in flight there."""
 
     def on_link_up(self, link: int, now: float) -> None:
         self._sessions[link] = _Session(now)
+        self._summary_at = None
 
     def on_link_down(self, link: int) -> None:
         self._sessions.pop(link, None)
+        self._busy.pop(link, None)
+        self._summary_at = None
         for key in [key for key, claim in self._claims.items() if claim[0] == link]:
             del self._claims[key]
 
@@ -121,6 +129,8 @@ class Sync:
         session = self._sessions[link]
         if session.in_flight.pop((incident, log, first), None) is None:
             return False
+        if not session.in_flight:
+            del self._busy[link]
         key = (incident, log)
         claim = self._claims.get(key)
         if not entries:
@@ -167,6 +177,7 @@ class Sync:
                 if (incident, log, asked + 1) in session.in_flight:
                     break
                 session.in_flight[incident, log, asked + 1] = now + RANGE_TIMEOUT_S
+                self._busy[link] = session
                 wants.append(wire.Want(incident, log, asked + 1, last))
                 asked = last
             self._claims[key] = (link, asked, size)
@@ -180,7 +191,7 @@ class Sync:
         """Gives up requests that were not answered; returns links on which something can be planned again: those that
         answer first, so that a peer that never does cannot keep a log to itself."""
         late = []
-        for link, session in self._sessions.items():
+        for link, session in list(self._busy.items()):
             expired = [request for request, deadline in session.in_flight.items() if deadline <= now]
             for incident, log, first in expired:
                 del session.in_flight[incident, log, first]
@@ -189,23 +200,34 @@ class Sync:
                 if key in session.wanting:  # at the end of the queue: another log may be answered
                     del session.wanting[key]
                     session.wanting[key] = None
+            if not session.in_flight:
+                del self._busy[link]
             if expired:
                 late.append(link)
         return [link for link in self._sessions if link not in late] + late if late else []
 
     def due_summaries(self, now: float) -> list[int]:
         """Links on which a Summary is due; the next is planned with jitter."""
+        if now < self._next_summary():
+            return []
         due = []
         for link, session in self._sessions.items():
             if session.summary_at <= now:
                 session.summary_at = now + self._interval_s * self._rng.uniform(0.75, 1.25)
                 due.append(link)
+        self._summary_at = None
         return due
 
+    def _next_summary(self) -> float:
+        if self._summary_at is None:
+            self._summary_at = min((session.summary_at for session in self._sessions.values()), default=inf)
+        return self._summary_at
+
     def next_deadline(self) -> float | None:
-        times = [session.summary_at for session in self._sessions.values()]
-        times += [deadline for session in self._sessions.values() for deadline in session.in_flight.values()]
-        return min(times, default=None)
+        if not self._sessions:
+            return None
+        deadlines = [deadline for session in self._busy.values() for deadline in session.in_flight.values()]
+        return min([self._next_summary(), *deadlines])
 
     # --- the picture ----------------------------------------------------------------------------------------------
 
