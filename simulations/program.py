@@ -23,6 +23,7 @@ from simulations.scenario.plan import Plan, to_plain
 from simulations.scenario.sense import ScenarioError
 from simulations.shrink import shrink
 from simulations.sweep import results_file, sweep, totals
+from simulations.worlds import crypto
 from simulations.worlds.contract import WorldUnavailableError
 
 HELD, VIOLATED, SENSELESS, UNAVAILABLE = range(4)
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     seeds = one.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, help="one seed (default 1)")
     seeds.add_argument("--seeds", type=_seeds, metavar="A..B", help="all seeds from A to B")
+    one.add_argument("--crypto", choices=crypto.KINDS, help="signatures of a single seed (default: as it draws)")
     one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     one.add_argument("--digest", action="store_true", help="print the digest of the trace, and nothing else")
     one.add_argument("--results", type=Path, default=runs.RESULTS, help="directory for results and failures")
@@ -121,10 +123,14 @@ def _run(options: argparse.Namespace) -> int:
     scenario = runs.load_scenario(options.scenario)
     if options.world not in scenario.worlds:
         raise ValueError(f"{scenario.name} is for {', '.join(scenario.worlds)}, not for {options.world}")
+    if options.crypto == crypto.CHEAP and options.world != "protocol":
+        raise ValueError(f"the world {options.world} has real signatures only")
     if options.seeds is not None:
+        if options.crypto is not None:
+            raise ValueError("--crypto is for a single seed: in a sweep each seed draws its own")
         return _sweep(options, path)
     seed = 1 if options.seed is None else options.seed
-    outcome, result = runs.run_seed(scenario, seed, options.world)
+    outcome, result = runs.run_seed(scenario, seed, options.world, options.crypto)
     if options.digest:
         print(outcome.digest)
         return HELD if result.held else VIOLATED
@@ -238,6 +244,8 @@ def _print_failure(result: Result, scenario: str, results: Path) -> None:
             print(f"    {line[:160]}")
     saved = results / "failures" / f"{result.scenario}-{result.world}-{result.seed}.json"
     command = f"run {shlex.quote(scenario)} --world {result.world} --seed {result.seed}"
+    if result.world == "protocol":
+        command += f" --crypto {result.options['crypto']}"
     print(f"  see it again: python -m simulations {command}")
     print(f"  with this plan: python -m simulations replay {shlex.quote(str(saved))}")
 

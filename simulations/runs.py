@@ -104,8 +104,12 @@ def run_plan(
     return outcome, judge(outcome)
 
 
-def run_seed(scenario: Scenario, seed: int, world: str) -> tuple[Outcome, Result]:
-    outcome, verdict = run_plan(draw.draw(scenario, seed), world_named(world))
+def run_seed(scenario: Scenario, seed: int, world: str, crypto: str | None = None) -> tuple[Outcome, Result]:
+    """``crypto`` in place of what the seed draws."""
+    drawn = draw.draw(scenario, seed)
+    if crypto is not None:
+        drawn = dataclasses.replace(drawn, options=dataclasses.replace(drawn.options, crypto=crypto))
+    outcome, verdict = run_plan(drawn, world_named(world))
     return outcome, result_of(outcome, verdict)
 
 
@@ -129,6 +133,7 @@ def result_of(outcome: Outcome, verdict: Verdict) -> Result:
             "transport": options.transport,
             "commit_s": list(options.commit_s),
             "gather_s": options.gather_s,
+            "crypto": options.crypto if outcome.world == "protocol" else "real",
             "switched_off": list(options.switched_off),
             "drawn": dict(options.drawn),
             "actions": len(drawn.actions),

@@ -126,10 +126,10 @@ class Gossip:
             missing.links.append(link)
 
     def next_deadline(self) -> float | None:
-        times = [missing.deadline for missing in self._missing.values()]
-        if self._announce_at is not None:
-            times.append(self._announce_at)
-        return min(times, default=None)
+        if not self._missing:
+            return self._announce_at
+        earliest = min(missing.deadline for missing in self._missing.values())
+        return earliest if self._announce_at is None else min(earliest, self._announce_at)
 
     def due_announcements(self, now: float) -> list[tuple[int, list[tuple[IncidentId, LogId, int]]]]:
         """(link, rows to announce there), once their delay is over."""
@@ -147,6 +147,8 @@ class Gossip:
 
     def due_grafts(self, now: float) -> list[tuple[int, IncidentId, LogId]]:
         """(link, incident, log) to graft now; each announcer gets a chance before the entry is given up."""
+        if not self._missing:
+            return []
         due = []
         for key, missing in list(self._missing.items()):
             if missing.deadline > now:

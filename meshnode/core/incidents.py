@@ -435,9 +435,11 @@ class Incidents:
         """At once while stored entries can be merged."""
         if self._ready:
             return 0.0
-        times = [*self._repair_at.values()]
         reseals_at = self.reseals.next_deadline()
-        return min(times if reseals_at is None else [*times, reseals_at], default=None)
+        if not self._repair_at:
+            return reseals_at
+        repair_at = min(self._repair_at.values())
+        return repair_at if reseals_at is None else min(repair_at, reseals_at)
 
     def handle_deadline(self, now: Now) -> list[tuple[IncidentId, str]]:
         """Makes the epochs that are due; returns (incident, why) where it could not."""

@@ -45,6 +45,8 @@ class Introductions:
     def due(self, rows: Callable[[], Sequence[Row]], now: float) -> list[tuple[int, tuple[Row, ...]]]:
         """(link, rows to tell). ``rows`` gives all there are at present; a row that left and came back is told again,
         because whoever was told may have forgotten it."""
+        if not self._due_at:
+            return []
         links = [link for link, due_at in self._due_at.items() if due_at <= now]
         if not links:
             return []
@@ -63,4 +65,4 @@ class Introductions:
         return messages
 
     def next_deadline(self) -> float | None:
-        return min(self._due_at.values(), default=None)
+        return min(self._due_at.values()) if self._due_at else None

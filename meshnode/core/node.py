@@ -125,6 +125,10 @@ class Node:
             lambda fault: self.note_degraded(fault, self._now),
         )
         self.exchange.takes_in = read_only is None
+        self._machines: list[Any] = [self.peers, self._introductions, self._gossip, self._sync]
+        """Those with deadlines that are met."""
+        if read_only is None:
+            self._machines += [self.incidents, self.custody]
         self.started_ms = now.wall_ms
         self._budgets = Budgets()
         self._damage_seen = 0
@@ -157,19 +161,16 @@ class Node:
 
     def next_deadline(self) -> float:
         """Monotonic seconds at which ``step`` wants to be called again. Earlier or twice does no harm."""
-        times = [self._now.monotonic_s + IDLE_S]
-        if self.read_only is None:
-            times.append(self.rollcall.check_at)
+        earliest = self._now.monotonic_s + IDLE_S
         if self._alone_since is not None and "alone" not in self.degraded:
-            times.append(self._alone_since.monotonic_s + ALONE_AFTER_S)
-        machines: list[Any] = [self.peers, self._introductions, self._gossip, self._sync]
+            earliest = min(earliest, self._alone_since.monotonic_s + ALONE_AFTER_S)
         if self.read_only is None:
-            machines += [self.incidents, self.custody]
-        for machine in machines:
+            earliest = min(earliest, self.rollcall.check_at)
+        for machine in self._machines:
             due = machine.next_deadline()
-            if due is not None:
-                times.append(due)
-        return min(times)
+            if due is not None and due < earliest:
+                earliest = due
+        return earliest
 
     def stop(self, now: Now) -> Step:
         """The last step of a clean stop: writes checkpoints so that the next start is quick."""

@@ -195,7 +195,7 @@ class Peers:
         return [
             Misfit(address, _expected(target.configured), target.found, target.found_wall_ms)
             for address, target in self._targets.items()
-            if address in self._misfits
+            if target.configured is not None and address in self._misfits
         ]
 
     def must_wait(self, event: LinkUp) -> bool:
@@ -221,7 +221,7 @@ class Peers:
         self.by_link[link].heard = True
 
     def is_alone(self) -> bool:
-        return not any(peer.heard for peer in self.by_link.values())
+        return next((False for peer in self.by_link.values() if peer.heard), True)
 
     def is_named(self, device: DeviceId) -> bool:
         """Did the operator of this node name the device, or was it the last to prove itself at an address that the

@@ -179,6 +179,8 @@ class Reseals:
             keyless.attempt, keyless.due_s = 0, None
 
     def next_deadline(self) -> float | None:
+        if not (self._needs or self._owed or self._keyless):
+            return None
         times = [need.look_at for need in self._needs.values()] + [due for _, due in self._owed.values()]
         times += [keyless.due_s for keyless in self._keyless.values() if keyless.due_s is not None]
         return min(times, default=None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from math import inf
+from heapq import heappop, heappush
 
 from meshnode.core import wire
 from meshnode.core.ids import IncidentId, LogId
@@ -55,20 +55,19 @@ class Sync:
         self._sessions: dict[int, _Session] = {}
         self._busy: dict[int, _Session] = {}
         """Those with unanswered requests: usually none, so that a step does not look at every link."""
-        self._summary_at: float | None = None
-        """When the next summary is due on any link, infinity without a link; None when it must be looked up."""
+        self._summaries: list[tuple[float, int]] = []
+        """A heap of (when, link) of the next summaries. A row counts while the link's session names the same time."""
         self._claims: dict[LogKey, tuple[int, int, int]] = {}
         """(link, highest position asked for, entries per range) of each log being fetched. It keeps other links off
         the log only while something is in flight there."""
 
     def on_link_up(self, link: int, now: float) -> None:
         self._sessions[link] = _Session(now)
-        self._summary_at = None
+        heappush(self._summaries, (now, link))
 
     def on_link_down(self, link: int) -> None:
         self._sessions.pop(link, None)
         self._busy.pop(link, None)
-        self._summary_at = None
         for key in [key for key, claim in self._claims.items() if claim[0] == link]:
             del self._claims[key]
 
@@ -190,6 +189,8 @@ class Sync:
     def handle_timeouts(self, now: float) -> list[int]:
         """Gives up requests that were not answered; returns links on which something can be planned again: those that
         answer first, so that a peer that never does cannot keep a log to itself."""
+        if not self._busy:
+            return []
         late = []
         for link, session in list(self._busy.items()):
             expired = [request for request, deadline in session.in_flight.items() if deadline <= now]
@@ -208,26 +209,30 @@ class Sync:
 
     def due_summaries(self, now: float) -> list[int]:
         """Links on which a Summary is due; the next is planned with jitter."""
-        if now < self._next_summary():
-            return []
         due = []
-        for link, session in self._sessions.items():
-            if session.summary_at <= now:
+        heap = self._summaries
+        while heap and heap[0][0] <= now:
+            planned, link = heappop(heap)
+            session = self._sessions.get(link)
+            if session is not None and session.summary_at == planned:
                 session.summary_at = now + self._interval_s * self._rng.uniform(0.75, 1.25)
+                heappush(heap, (session.summary_at, link))
                 due.append(link)
-        self._summary_at = None
         return due
 
-    def _next_summary(self) -> float:
-        if self._summary_at is None:
-            self._summary_at = min((session.summary_at for session in self._sessions.values()), default=inf)
-        return self._summary_at
-
     def next_deadline(self) -> float | None:
-        if not self._sessions:
-            return None
-        deadlines = [deadline for session in self._busy.values() for deadline in session.in_flight.values()]
-        return min([self._next_summary(), *deadlines])
+        heap = self._summaries
+        while heap:
+            planned, link = heap[0]
+            session = self._sessions.get(link)
+            if session is not None and session.summary_at == planned:
+                break
+            heappop(heap)
+        earliest = heap[0][0] if heap else None
+        if not self._busy:
+            return earliest
+        timeout = min(deadline for session in self._busy.values() for deadline in session.in_flight.values())
+        return timeout if earliest is None else min(earliest, timeout)
 
     # --- the picture ----------------------------------------------------------------------------------------------
 

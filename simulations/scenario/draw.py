@@ -23,6 +23,8 @@ COMMIT_WEIGHTS = (3, 4, 2, 1)
 GATHER_S = (0.0, 0.001, 0.02, 0.5)
 """Every event by itself; a quick machine; a busy one; one that is far too slow (P8)."""
 GATHER_WEIGHTS = (3, 3, 3, 1)
+REAL_CRYPTO_CHANCE = 0.125
+"""Of a seed: real signatures cost a mesh several times its time, and most errors have nothing to do with them."""
 LINK_EFFECTS = ("cut", "hold", "drop", "duplicate", "delay", "corrupt")
 _EFFECT_OF = {"cut-one-way": "cut", "hold": "hold", "drop": "drop", "duplicate": "duplicate", "corrupt": "corrupt"}
 
@@ -55,6 +57,7 @@ class _Drawing:
         transport = options.choice(("stream", "frames"))
         commit_s = options.choices(COMMIT_S, COMMIT_WEIGHTS)[0]
         gather_s = options.choices(GATHER_S, GATHER_WEIGHTS)[0]
+        crypto = "real" if self._rng("crypto").random() < REAL_CRYPTO_CHANCE else "cheap"
         reach = tuple(self._reach())
         actions: list[Action] = [*self._work(), *self._timed(), *self._by_chance(off)]
         quality = self._quality(reach)
@@ -68,7 +71,7 @@ class _Drawing:
             quality=quality,
             core=scenario.resolve(scenario.checks.core),
             actions=tuple(sorted(actions, key=lambda action: (action.at_s, action.number))),
-            options=Options(off, transport, commit_s, gather_s, tuple(self._drawn)),
+            options=Options(off, transport, commit_s, gather_s, tuple(self._drawn), crypto),
             idle_timeout_s=scenario.links.idle_timeout_s,
             anti_entropy_interval_s=scenario.node.anti_entropy_interval_s,
             redial_max_s=scenario.node.redial_max_s,

@@ -115,6 +115,8 @@ class Options:
     """How long a node lets things come in before it handles them in one step. Only the protocol world does this."""
     drawn: tuple[tuple[str, float], ...] = ()
     """Numbers that the scenario gave as ranges, for the report."""
+    crypto: str = "real"
+    """``real``, or ``cheap``: signatures by a keyed hash. Only the protocol world can do ``cheap``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from meshnode.core.identity import Identity
 from meshnode.core.keys import PublicKey, SigningKey
 from meshnode.core.prekeys import PrekeySecret, public_halves
 from meshnode.storage.ticket import CommittingLogStore
+from simulations.worlds import crypto
 
 START_WALL_MS = 1_780_000_000_000
 """Wall time when a virtual world begins."""
@@ -22,8 +23,15 @@ YEAR_S = 365 * 24 * 3600
 
 
 @lru_cache(maxsize=4_096)
-def make_identity(noc: str, name: str, relay: bool = True, network: int = 0, valid_years: int = 1) -> Identity:
+def make_identity(
+    noc: str, name: str, relay: bool = True, network: int = 0, valid_years: int = 1, kind: str = crypto.REAL
+) -> Identity:
     """An enrolled device, the same for the same names: key material comes from the names."""
+    with crypto.signing(kind):
+        return _make_identity(noc, name, relay, network, valid_years)
+
+
+def _make_identity(noc: str, name: str, relay: bool, network: int, valid_years: int) -> Identity:
     network_root = SigningKey(bytes([network]) * 32)
     noc_root = SigningKey(_seed(f"noc {noc} {network}"))
     device_key = SigningKey(_seed(f"device {noc} {name} {network}"))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
+_RECEIVED = Struct("<dQBI").pack
 LINES_KEPT = 40
 """Of each node's trace, for whoever looks at a failure."""
 
@@ -38,19 +40,29 @@ class Clockwork:
 class Trace:
     """Everything that happened, in order, as one digest, and the last lines of each node.
 
-    Lines are formatted only when they are looked at: a trace costs one hash of a short tuple for each event.
+    Lines are formatted only when they are looked at. What arrives at a node, which is most of what happens, is hashed
+    as it stands behind a head of fixed size.
     """
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
-        self._last: dict[str, deque[tuple[float, str, tuple[Any, ...]]]] = {}
+        self._last: defaultdict[str, deque[tuple[float, str, tuple[Any, ...]]]] = defaultdict(
+            lambda: deque(maxlen=LINES_KEPT)
+        )
         self.lines = 0
 
     def note(self, now_s: float, node: str, what: str, *details: Any) -> None:
         """``details`` are numbers and text that do not change from process to process."""
         self.lines += 1
         self._hash.update(f"{now_s!r} {node} {what} {details!r}\n".encode())
-        self._last.setdefault(node, deque(maxlen=LINES_KEPT)).append((now_s, what, details))
+        self._last[node].append((now_s, what, details))
+
+    def note_received(self, now_s: float, node: str, link: int, channel: int, data: bytes) -> None:
+        """``link`` is a number that no other end of a link ever has, so it says who received it."""
+        self.lines += 1
+        size = len(data)
+        self._hash.update(_RECEIVED(now_s, link, channel, size) + data)
+        self._last[node].append((now_s, "received", (link, channel, size)))
 
     def note_bytes(self, data: bytes) -> None:
         self._hash.update(data)

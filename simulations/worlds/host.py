@@ -67,7 +67,8 @@ class SpokeTooSoonError(Exception):
 class Orders:
     """What a host asks of the world around it."""
 
-    send: Callable[[End, Send], None]
+    send: Callable[[End, Channel, bytes, bool], None]
+    """End, channel, data, may it be dropped."""
     dial: Callable[[Host, str], None]
     close: Callable[[End, str], None]
     reply: OnReply
@@ -111,6 +112,9 @@ class Host:
     life: int = 0
     """Which start this is; what was planned for an earlier one is void."""
     waking_s: float = float("inf")
+    """When it is woken next, at the latest."""
+    due_s: float = float("inf")
+    """When the node wants to be woken: as it said after its last step, for nothing else changes it."""
     reports: Counter[str] = field(default_factory=Counter)
     peaks: Counter[str] = field(default_factory=Counter)
     sometimes: Counter[str] = field(default_factory=Counter)
@@ -134,7 +138,7 @@ class Host:
     def _build(self, read_only: LocalFaultError | None) -> None:
         rng = Random(self.rng.random())
         self.read_only = read_only is not None
-        self.waking_s = float("inf")
+        self.waking_s = self.due_s = float("inf")
         self.node = self._make_undamaged(rng, read_only)
         self.reading = Reading(self.node)
 
@@ -203,11 +207,13 @@ class Host:
         if self.node is None:
             return
         self.inbox.append(event)
-        if self.paused:
-            return
+        if not self.gathering and not self.paused:
+            self._gather()
+
+    def _gather(self) -> None:
         if self.gather_s == 0.0:
             self.step()
-        elif not self.gathering:
+        else:
             self.gathering = True
             self.clock.after(self.gather_s, self._gathered, self.life)
 
@@ -238,8 +244,11 @@ class Host:
             self.tell(LinkDown(end.number, code))
 
     def receive(self, end: End, channel: Channel, data: bytes) -> None:
-        if end.number in self.ends:
-            self.tell(Received(end.number, channel, data))
+        if end.number not in self.ends:
+            return
+        self.inbox.append(Received(end.number, channel, data))
+        if not self.gathering and not self.paused:
+            self._gather()
 
     def step(self) -> None:
         node = self.node
@@ -248,7 +257,10 @@ class Host:
         events, self.inbox = self.inbox, []
         now_s = self.clock.now_s
         for event in events:
-            self._note(now_s, event)
+            if type(event) is Received:
+                self.trace.note_received(now_s, self.name, event.link, event.channel, event.data)
+            elif type(event) is not Tick:
+                self._note(now_s, event)
         try:
             step = node.step(events, self.now())
         except DEFECTS as error:
@@ -267,16 +279,17 @@ class Host:
             self._plan_waking(node)
 
     def _plan_waking(self, node: Node) -> None:
-        due_s = node.next_deadline()
-        if due_s < self.waking_s or self.waking_s <= self.clock.now_s:
-            self.waking_s = max(due_s, self.clock.now_s)
+        self.due_s = due_s = node.next_deadline()
+        now_s = self.clock.now_s
+        if due_s < self.waking_s or self.waking_s <= now_s:
+            self.waking_s = max(due_s, now_s)
             self.clock.at(self.waking_s, self._wake, self.life, node)
 
     def _wake(self, life: int, node: Node) -> None:
         if life != self.life or self.node is not node or self.paused:
             return
         now_s = self.clock.now_s
-        if node.next_deadline() <= now_s:
+        if self.due_s <= now_s:
             self.woken = self.woken + 1 if self.woken_s == now_s else 1
             self.woken_s = now_s
             if self.woken > WAKES_MAX:
@@ -284,16 +297,11 @@ class Host:
                 return
             self.tell(Tick())
         elif self.waking_s <= now_s:
-            self._plan_waking(node)
+            self.waking_s = self.due_s
+            self.clock.at(self.waking_s, self._wake, life, node)
 
     def _note(self, now_s: float, event: Event) -> None:
-        if isinstance(event, Received):
-            self.trace.note(now_s, self.name, "received", event.link, int(event.channel), len(event.data))
-            self.trace.note_bytes(event.data)
-        elif not isinstance(event, Tick):
-            self.trace.note(
-                now_s, self.name, type(event).__name__, getattr(event, "link", ""), getattr(event, "code", "")
-            )
+        self.trace.note(now_s, self.name, type(event).__name__, getattr(event, "link", ""), getattr(event, "code", ""))
 
     # --- commits --------------------------------------------------------------------------------------------------
 
@@ -369,10 +377,10 @@ class Host:
 
     def _perform(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
-            if isinstance(effect, Send):
+            if type(effect) is Send:
                 end = self.ends.get(effect.link)
                 if end is not None:
-                    self.orders.send(end, effect)
+                    self.orders.send(end, effect.channel, effect.data, effect.droppable)
             elif isinstance(effect, Reply):
                 self.orders.reply(self, effect.request, effect.outcome)
             elif isinstance(effect, Dial):

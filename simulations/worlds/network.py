@@ -9,6 +9,7 @@ Who is cut off is a matter of nodes, not of links: faults name senders and recei
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
@@ -38,6 +39,8 @@ class End:
     address: str
     """Of the peer, as this end was told."""
     quality: Quality
+    is_even: bool
+    """Everything takes the latency, and nothing else happens to it."""
     far: End | None = None
     open: bool = True
     queued_bytes: int = 0
@@ -66,11 +69,14 @@ class Network:
         self.ends: dict[int, End] = {}
         self._faults: list[tuple[LinkFault, frozenset[str], frozenset[str]]] = []
         self._quality = {frozenset(pair): quality for pair, quality in plan.quality.items()}
-        self.bytes_sent: dict[str, int] = {}
+        self.bytes_sent: Counter[str] = Counter()
         self.in_flight_max = 0
         self._in_flight = 0
         self.marked: list[tuple[str, str]] = []
         """(sender, receiver) of frames that held a marked word in clear."""
+        self._searched: bytes = b""
+        self._is_marked = False
+        """Of the bytes that were searched last: a push is the same bytes to many."""
 
     # --- links ----------------------------------------------------------------------------------------------------
 
@@ -94,7 +100,8 @@ class Network:
 
     def _end(self, node: str, peer: str, address: str, quality: Quality) -> End:
         self._numbers += 1
-        end = self.ends[self._numbers] = End(self._numbers, node, peer, address, quality)
+        is_even = not (quality.jitter_s or quality.loss or quality.rate_bytes_per_s)
+        end = self.ends[self._numbers] = End(self._numbers, node, peer, address, quality, is_even)
         return end
 
     def close(self, end: End, code: str, *, tell_here: bool = True) -> None:
@@ -132,17 +139,20 @@ class Network:
     def send(self, end: End, channel: Channel, data: bytes, droppable: bool) -> None:
         if not end.open:
             return
-        if MARK_BYTES in data:
+        if data is not self._searched:
+            self._searched, self._is_marked = data, MARK_BYTES in data
+        if self._is_marked:
             self.marked.append((end.node, end.peer))
         size = len(data)
         if end.queued_bytes + size > (QUEUE_BYTES_MAX // 2 if droppable else QUEUE_BYTES_MAX):
             if not droppable:
                 self.close(end, "send-queue-full")
             return
-        self.bytes_sent[end.node] = self.bytes_sent.get(end.node, 0) + size
+        self.bytes_sent[end.node] += size
         end.queued_bytes += size
         self._in_flight += 1
-        self.in_flight_max = max(self.in_flight_max, self._in_flight)
+        if self._in_flight > self.in_flight_max:
+            self.in_flight_max = self._in_flight
         if self._stream:
             self._send_stream(end, channel, data)
         else:
@@ -157,6 +167,16 @@ class Network:
         return end.sent_at_s
 
     def _send_stream(self, end: End, channel: Channel, data: bytes) -> None:
+        if end.is_even and not self._faults:
+            arrive_s = self._clock.now_s + end.quality.latency_s
+        else:
+            arrive_s = self._arrival_s(end, data)
+        free_at_s = end.free_at_s.get(channel, 0.0)
+        end.free_at_s[channel] = arrive_s = free_at_s if free_at_s > arrive_s else arrive_s
+        self._clock.at(arrive_s, self._arrive_stream, end, channel, data)
+
+    def _arrival_s(self, end: End, data: bytes) -> float:
+        """When it comes, with all that may happen to it on the way."""
         quality = end.quality
         effects = self._effects(end) if self._faults else {}
         arrive_s = self._line_s(end, len(data)) + quality.latency_s
@@ -168,9 +188,7 @@ class Network:
             for _ in range(ceil(len(data) / PACKET_BYTES)):
                 while self._rng.random() < min(loss, 0.95):
                     arrive_s += again_s
-        arrive_s = max(arrive_s, end.free_at_s.get(channel, 0.0))
-        end.free_at_s[channel] = arrive_s
-        self._clock.at(arrive_s, self._arrive_stream, end, channel, data)
+        return arrive_s
 
     def _arrive_stream(self, end: End, channel: Channel, data: bytes) -> None:
         if end.held or (self._faults and self.is_blocked(end.node, end.peer)):

@@ -22,7 +22,6 @@ from meshnode.core.events import (
     LinkUp,
     OpenIncident,
     PeerIdentity,
-    Send,
     ShareIncident,
     Tick,
     Written,
@@ -42,6 +41,7 @@ from simulations.worlds.ends import is_one, look
 from simulations.worlds.host import Host, NodeMaker, Orders, SpokeTooSoonError
 from simulations.worlds.network import CONNECT_TIMEOUT_S, End, Network
 from simulations.worlds.rot import flip_one
+from simulations.worlds.shared import sharing
 
 POLL_S = 1.0
 MEASURES = 50
@@ -76,7 +76,8 @@ class ProtocolWorld:
     odd: tuple[str, ...] = ()
 
     def run(self, plan: Plan) -> Outcome:
-        return Run(plan, self.make, self.odd).perform()
+        with sharing(plan.options.crypto):
+            return Run(plan, self.make, self.odd).perform()
 
 
 @dataclass(slots=True)
@@ -99,7 +100,7 @@ class Run:
         self._odd = odd
         self._rng = Random(f"world {plan.scenario} {plan.seed}")
         self.network = Network(plan, self.clock, self._part("network"), self._arrive, self._lost)
-        self._orders = Orders(self._send, self._dial, self.network.close, self._reply, self._failed)
+        self._orders = Orders(self.network.send, self._dial, self.network.close, self._reply, self._failed)
         self.hosts = {spec.name: self._host(spec, spec.name, Disk()) for spec in plan.nodes}
         self._specs = {spec.name: spec for spec in plan.nodes}
         self._asked: dict[int, _Asked] = {}
@@ -110,7 +111,7 @@ class Run:
         return Random(f"{self.plan.scenario} {self.plan.seed} {purpose}")
 
     def _host(self, spec: NodeSpec, name: str, disk: Disk) -> Host:
-        relay = spec.role != "member"
+        relay, kind = spec.role != "member", self.plan.options.crypto
         settings = NodeSettings(
             peers=tuple(ConfiguredPeer((f"{peer}:1",)) for peer in self.plan.dials_of(spec.name)),
             relay=RelaySettings(enabled=relay),
@@ -120,7 +121,7 @@ class Run:
         return Host(
             name=name,
             role=spec.role,
-            identity=make_identity(spec.noc, str(spec.device), relay, valid_years=VALID_YEARS),
+            identity=make_identity(spec.noc, str(spec.device), relay, valid_years=VALID_YEARS, kind=kind),
             settings=settings,
             disk=disk,
             clock=self.clock,
@@ -210,10 +211,10 @@ class Run:
     # --- links ----------------------------------------------------------------------------------------------------
 
     def _by_name(self, name: str) -> Host | None:
-        return self.hosts.get(name) or next((clone for clone in self._faults.clones if clone.name == name), None)
-
-    def _send(self, end: End, effect: Send) -> None:
-        self.network.send(end, effect.channel, effect.data, effect.droppable)
+        host = self.hosts.get(name)
+        if host is None:
+            host = next((clone for clone in self._faults.clones if clone.name == name), None)
+        return host
 
     def _arrive(self, end: End, channel: Channel, data: bytes) -> None:
         host = self._by_name(end.node)
