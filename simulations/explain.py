@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from simulations.scenario import plan as plans
-from simulations.scenario.records import Fault, RandomFaults, Scenario
+from simulations.scenario.lies import LIES
+from simulations.scenario.records import Fault, Liar, RandomFaults, Scenario
 from simulations.scenario.verbs import VERBS
 
 WIDTH = 100
@@ -31,6 +32,7 @@ def scenario(found: Scenario) -> str:
     lines.append(f"writes: {found.workload.writes_per_s} a second by {', '.join(found.workload.writers)}")
     lines += [_fault(fault) for fault in sorted(found.faults, key=lambda fault: fault.at_s)]
     lines += [_random(faults) for faults in found.random]
+    lines += [_liar(liar) for liar in found.liars]
     checks = found.checks
     lines.append(f"then: all faults end, {', '.join(checks.core)} must be one within {checks.converge_within_s:g} s")
     lines.append(f"checked: {', '.join(checks.invariants)}")
@@ -57,6 +59,18 @@ def _shown(value: object) -> str:
 def _random(faults: RandomFaults) -> str:
     often = f"{faults.per_hour} an hour, each for {faults.for_s} s"
     return f"  by chance  {faults.verb}, {often}: {VERBS[faults.verb].meaning}"
+
+
+def _liar(liar: Liar) -> str:
+    who = f"one of {', '.join(liar.nodes)}" if len(liar.nodes) > 1 else liar.nodes[0]
+    helped = f" with {' or '.join(liar.with_)}" if liar.with_ else ""
+    amount = f", amount {liar.amount}" if liar.amount else ""
+    last = "" if liar.for_s is None else f" for {liar.for_s} s"
+    when = f"from {liar.at_s} s{last}, {liar.per_hour} an hour if it is one of a moment{amount}"
+    what = "; ".join(
+        f"{kind}: {LIES[kind].meaning} ({LIES[kind].fault})" if kind in LIES else kind for kind in liar.does
+    )
+    return f"  a liar  {who}{helped}, {when}: {what}"
 
 
 def plan(drawn: plans.Plan) -> str:
@@ -90,3 +104,8 @@ def _action(action: plans.Action) -> str:
         case plans.NodeFault():
             last = "" if action.until_s is None else f" until {action.until_s:.3f} s"
             return f"{action.verb} {action.node}{last}"
+        case plans.Lie():
+            last = "" if action.until_s is None else f" until {action.until_s:.3f} s"
+            amount = f" {action.amount:g} {LIES[action.kind].counts}" if LIES[action.kind].counts else ""
+            helped = f" with {action.accomplice}" if action.accomplice else ""
+            return f"{action.node} lies: {action.kind}{amount}{helped}{last}"

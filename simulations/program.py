@@ -12,10 +12,12 @@ import re
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from simulations import explain, reporting, runs
+from simulations.checks.judge import HOLES
 from simulations.defects import DEFECTS, hunt_all
 from simulations.runs import Result
 from simulations.scenario.draw import draw
@@ -231,6 +233,13 @@ def _print_asked(results: Sequence[Result]) -> None:
     asked, sometimes = totals(results)
     print("checked: " + ", ".join(f"{name} {asked[name]}" for name in sorted(asked, key=lambda name: int(name[1:]))))
     print("reached: " + ", ".join(f"{name} {count}" for name, count in sorted(sometimes.items())))
+    known = sum((Counter(result.known) for result in results), Counter[str]())
+    for hole in sorted({name.split()[0] for name in known}):
+        times = ", ".join(
+            f"{name.split()[1]} {count}" for name, count in sorted(known.items()) if name.startswith(hole)
+        )
+        seeds = sum(any(name.startswith(hole) for name in result.known) for result in results)
+        print(f"DOES NOT HOLD YET ({hole}, in {seeds} of {len(results)} seeds; {times}): {HOLES[hole]}")
 
 
 def _print_failure(result: Result, scenario: str, results: Path) -> None:

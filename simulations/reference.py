@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from simulations.scenario.lies import LIES
 from simulations.scenario.reader import TABLES, rows_of
 from simulations.scenario.values import Span
 from simulations.scenario.verbs import VERBS
@@ -31,6 +32,17 @@ def verbs() -> str:
     for name, verb in VERBS.items():
         keys_ = ", ".join([*(f"`{key}`" for key in verb.needs), *(f"(`{key}`)" for key in verb.may)])
         lines.append(f"| `{name}` | {keys_} | {verb.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def lies() -> str:
+    """The amounts are those drawn when a scenario does not say."""
+    lines = ["| lie | fault | who | how much | what it does |", "|---|---|---|---|---|"]
+    for name, lie in LIES.items():
+        who = ("member" if lie.member else "any") + (", with another" if lie.accomplice else "")
+        low, high = lie.amount
+        amount = f"{low:g} to {high:g} {lie.counts}" if lie.counts else ("lasts" if lie.lasts else "")
+        lines.append(f"| `{name}` | {lie.fault} | {who} | {amount} | {lie.meaning} |")
     return "\n".join(lines) + "\n"
 
 

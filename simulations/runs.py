@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Result:
     spread_p50_s: float | None = None
     """From the answer to a write until another member showed it, of those that were measured."""
     spread_p99_s: float | None = None
+    known: dict[str, int] = field(default_factory=dict)
+    """Hole that the node is known to have -> how often it showed, in words like ``fork I9``."""
     last: dict[str, list[str]] = field(default_factory=dict)
     """Of a failure: node -> the last lines of its trace."""
 
@@ -140,6 +143,7 @@ def result_of(outcome: Outcome, verdict: Verdict) -> Result:
         },
         asked=dict(sorted(verdict.asked.items())),
         sometimes=dict(sorted(outcome.sometimes.items())),
+        known=dict(sorted(Counter(f"{row.hole} {row.invariant}" for row in verdict.known).items())),
         bytes_sent=sum(outcome.bytes_sent.values()),
         spread_p50_s=percentile(spread_s, 50),
         spread_p99_s=percentile(spread_s, 99),

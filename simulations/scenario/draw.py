@@ -8,12 +8,24 @@ mixes occur in which a rare fault is not drowned by the common ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, pairwise
 from random import Random
 
-from simulations.scenario import places
-from simulations.scenario.plan import Action, Heal, LinkFault, NodeFault, Open, Options, Plan, Quality, ShareWith, Write
-from simulations.scenario.records import Fault, LinkException, NodeSpec, RandomFaults, Scenario
+from simulations.scenario import places, shape
+from simulations.scenario.lies import ANY, LIES
+from simulations.scenario.plan import (
+    Action,
+    Heal,
+    Lie,
+    LinkFault,
+    NodeFault,
+    Open,
+    Options,
+    Plan,
+    Quality,
+    ShareWith,
+    Write,
+)
+from simulations.scenario.records import Fault, Liar, LinkException, NodeSpec, RandomFaults, Scenario
 from simulations.scenario.values import Span
 
 SWITCHED_OFF_CHANCE = 0.4
@@ -25,6 +37,8 @@ GATHER_S = (0.0, 0.001, 0.02, 0.5)
 GATHER_WEIGHTS = (3, 3, 3, 1)
 REAL_CRYPTO_CHANCE = 0.125
 """Of a seed: real signatures cost a mesh several times its time, and most errors have nothing to do with them."""
+LAST_WORDS_S = 20.0
+"""After the faults: time enough for those whom no lie keeps apart."""
 LINK_EFFECTS = ("cut", "hold", "drop", "duplicate", "delay", "corrupt")
 _EFFECT_OF = {"cut-one-way": "cut", "hold": "hold", "drop": "drop", "duplicate": "duplicate", "corrupt": "corrupt"}
 
@@ -58,8 +72,9 @@ class _Drawing:
         commit_s = options.choices(COMMIT_S, COMMIT_WEIGHTS)[0]
         gather_s = options.choices(GATHER_S, GATHER_WEIGHTS)[0]
         crypto = "real" if self._rng("crypto").random() < REAL_CRYPTO_CHANCE else "cheap"
-        reach = tuple(self._reach())
-        actions: list[Action] = [*self._work(), *self._timed(), *self._by_chance(off)]
+        reach = shape.reach(self._scenario)
+        actions: list[Action] = [*self._work(), *self._timed(), *self._by_chance(off), *self._lies()]
+        actions += self._last_words(actions)
         quality = self._quality(reach)
         return Plan(
             scenario=scenario.name,
@@ -94,23 +109,6 @@ class _Drawing:
         return value
 
     # --- the network ----------------------------------------------------------------------------------------------
-
-    def _reach(self) -> Iterator[tuple[str, str]]:
-        names, topology = self._names, self._scenario.topology
-        match topology.shape:
-            case "star":
-                yield from ((topology.centre, name) for name in names if name != topology.centre)
-            case "line":
-                yield from pairwise(names)
-            case "ring":
-                yield from pairwise(names)
-                if len(names) > 2:
-                    yield names[-1], names[0]
-            case "cliques":
-                for clique in topology.cliques:
-                    yield from combinations([*self._scenario.resolve(clique), topology.bridge], 2)
-            case _:
-                yield from combinations(names, 2)
 
     def _quality(self, reach: tuple[tuple[str, str], ...]) -> dict[tuple[str, str], Quality]:
         links = self._scenario.links
@@ -261,6 +259,52 @@ class _Drawing:
                 skew = (fault.skew_s, fault.drift_percent / 100, fault.count, fault.backup_at_s)
                 for name in nodes:
                     yield NodeFault(self._number(), at_s, until_s, verb, name, *skew)
+
+    # --- liars ----------------------------------------------------------------------------------------------------
+
+    def _lies(self) -> Iterator[Action]:
+        for number, liar in enumerate(self._scenario.liars):
+            rng = self._rng(f"liar {number}")
+            name = rng.choice(self._scenario.resolve(liar.nodes))
+            kind = rng.choice(self._tellable(liar, name))
+            others = [other for other in self._scenario.resolve(liar.with_) if other != name]
+            accomplice = rng.choice(others) if LIES[kind].accomplice else ""
+            begin_s = liar.at_s.draw(rng)
+            for_s = None if liar.for_s is None else liar.for_s.draw(rng)
+            amount = liar.amount or LIES[kind].amount
+            if LIES[kind].lasts:
+                until_s = None if for_s is None else begin_s + for_s
+                yield Lie(self._number(), begin_s, until_s, name, kind, round(amount.draw(rng), 3))
+                continue
+            per_s = liar.per_hour.draw(rng) / 3600
+            end_s = min(self._scenario.duration_s, float("inf") if for_s is None else begin_s + for_s)
+            for at_s in (begin_s, *_arrivals(rng, per_s, begin_s, end_s)):
+                yield Lie(self._number(), at_s, None, name, kind, round(amount.draw(rng), 3), accomplice)
+
+    def _last_words(self, actions: list[Action]) -> list[Action]:
+        """Where there are liars, the honest go on writing: what a liar gave to some of them alone the others are owed
+        only when somebody builds on it. Nothing of this is needed if they are one before."""
+        opened = [action for action in actions if isinstance(action, Open)]
+        liars = {name for lie in actions if isinstance(lie, Lie) for name in (lie.node, lie.accomplice)}
+        writers = [node.name for node in self._nodes if node.role == "member" and node.name not in liars]
+        if not liars:
+            return []
+        return [
+            Write(self._number(), self._scenario.duration_s + LAST_WORDS_S, name, action.incident, "log", 30)
+            for action in opened
+            for name in writers
+        ]
+
+    def _tellable(self, liar: Liar, name: str) -> list[str]:
+        """The lies that this node can tell, of those that are listed."""
+        is_member = self._by_name[name].role == "member"
+        has_accomplice = any(other != name for other in self._scenario.resolve(liar.with_))
+        wanted = list(LIES) if ANY in liar.does else liar.does
+        return [
+            kind
+            for kind in wanted
+            if (is_member or not LIES[kind].member) and (has_accomplice or not LIES[kind].accomplice)
+        ]
 
     def _partition(self, fault: Fault, until_s: float | None) -> Iterator[Action]:
         sides = [self._scenario.resolve(side) for side in fault.sides]

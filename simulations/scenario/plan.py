@@ -85,7 +85,7 @@ class NodeFault(NamedTuple):
     until_s: float | None
     verb: str
     """``crash``, ``restart``, ``pause``, ``wipe``, ``restore-old-backup``, ``clone``, ``skew-clock``, ``disk-full``,
-    ``bit-flip``."""
+    ``bit-flip``, ``upgrade``, ``downgrade``."""
     node: str
     skew_s: float = 0.0
     drift: float = 0.0
@@ -95,8 +95,21 @@ class NodeFault(NamedTuple):
     """A hub lost for good: it is not healed."""
 
 
-Action = Open | ShareWith | Write | LinkFault | Heal | NodeFault
-ACTIONS: tuple[type[Any], ...] = (Open, ShareWith, Write, LinkFault, Heal, NodeFault)
+class Lie(NamedTuple):
+    """A node lies: once at ``at_s``, or from then to ``until_s`` (None: to the very end). ``number`` decides how."""
+
+    number: int
+    at_s: float
+    until_s: float | None
+    node: str
+    kind: str
+    """One of ``lies.LIES``."""
+    amount: float
+    accomplice: str = ""
+
+
+Action = Open | ShareWith | Write | LinkFault | Heal | NodeFault | Lie
+ACTIONS: tuple[type[Any], ...] = (Open, ShareWith, Write, LinkFault, Heal, NodeFault, Lie)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +156,12 @@ class Plan:
     invariants: tuple[str, ...] = ()
     queue_frames_max: int = 20_000
     memory_rows_max: int = 200_000
+
+    @property
+    def liars(self) -> frozenset[str]:
+        """Nodes that lie at some time, and their accomplices: nothing is demanded of them."""
+        lies = [action for action in self.actions if isinstance(action, Lie)]
+        return frozenset(name for lie in lies for name in (lie.node, lie.accomplice) if name)
 
     def dials_of(self, name: str) -> tuple[str, ...]:
         """Whom a node is configured with: everybody it can reach."""

@@ -28,6 +28,7 @@ TABLES: dict[str, tuple[str, type, bool]] = {
     "workload": ("workload", records.Workload, False),
     "fault": ("faults", records.Fault, True),
     "random": ("random", records.RandomFaults, True),
+    "liar": ("liars", records.Liar, True),
     "checks": ("checks", records.Checks, False),
 }
 """Name in the file -> (field of Scenario, record, is it a list of tables)."""
@@ -116,7 +117,7 @@ class _Reader:
                 line = self.lines.of(table, at)
                 action = f"add {key}: {row.metadata['meaning']}; {row.metadata['kind'].form}"
                 raise self._error("scenario-missing-key", line, f"[[{table}]] has no {key}", action)
-        if record in (records.Fault, records.RandomFaults):
+        if record in (records.Fault, records.RandomFaults, records.Liar):
             values["line"] = self.lines.of(table, at)
         return record(**values)
 

@@ -177,6 +177,26 @@ class RandomFaults:
 
 
 @dataclass(frozen=True, slots=True)
+class Liar:
+    """``[[liar]]``: a node that lies. Each seed draws one of its nodes and one of its lies."""
+
+    nodes: tuple[str, ...] = needed(values.NAMES, "who lies; of several each seed draws one")
+    does: tuple[str, ...] = needed(values.NAMES, "which lie; of several each seed draws one; any is one of all")
+    at_s: Span = key(Span(20.0, 60.0), _TIMES, "when it begins to lie")
+    per_hour: Span = key(Span(30.0, 240.0), span(0.1, 36_000), "how often, where a lie is one of a moment")
+    for_s: Span | None = key(
+        None,
+        span(0.001, DURATION_S_MAX),
+        "how long it lies; without it until the faults end, where a lie lasts to the end",
+    )
+    amount: Span | None = key(None, span(1, 10_000), "how much of it; without it as the table of lies says")
+    with_: tuple[str, ...] = dataclasses.field(
+        default=(), metadata={"kind": values.NAMES, "meaning": "the accomplice, one of these", "name": "with"}
+    )
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Checks:
     """``[checks]``: what must hold, and within which bounds."""
 
@@ -213,6 +233,7 @@ class Scenario:
     workload: Workload = Workload()
     faults: tuple[Fault, ...] = ()
     random: tuple[RandomFaults, ...] = ()
+    liars: tuple[Liar, ...] = ()
     checks: Checks = Checks()
 
     @property

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from meshnode.core.names import is_noc_code
-from simulations.scenario import places, records
+from simulations.scenario import places, records, sense_of_lies
 from simulations.scenario.lines import Lines
 from simulations.scenario.records import Fault, Scenario
 from simulations.scenario.verbs import VERBS
@@ -40,6 +40,7 @@ def check(scenario: Scenario, where: str, lines: Lines) -> None:
     for number, fault in enumerate(scenario.faults):
         _check_fault(scenario, number, fault, refuse)
     _check_order(scenario, refuse)
+    sense_of_lies.check(scenario, refuse)
     for number, faults in enumerate(scenario.random):
         verb = VERBS.get(faults.verb)
         if verb is None:
@@ -100,6 +101,9 @@ def _check_names(scenario: Scenario, refuse: Refuse) -> None:
         known_or_refuse("fault", number, "sides", [name for side in fault.sides for name in side])
     for number, faults in enumerate(scenario.random):
         known_or_refuse("random", number, "nodes", faults.nodes)
+    for number, liar in enumerate(scenario.liars):
+        known_or_refuse("liar", number, "nodes", liar.nodes)
+        known_or_refuse("liar", number, "with", liar.with_)
     known_or_refuse("workload", 0, "writers", scenario.workload.writers)
     known_or_refuse("checks", 0, "core", scenario.checks.core)
     topology = scenario.topology

@@ -55,5 +55,9 @@ VERBS: dict[str, Verb] = {
     ),
     "disk-full": Verb("nothing more can be made durable", ("nodes", "for_s")),
     "bit-flip": Verb("stored bytes change under a running node", ("nodes",), ("count",)),
+    "upgrade": Verb(
+        "stopped in order, and started as a node of a later version, which says more than this one knows", ("nodes",)
+    ),
+    "downgrade": Verb("stopped in order, and started as a node of this version", ("nodes",)),
     "lose-hub": Verb("hubs die at once; without for_s for good", (), ("nodes", "for_s")),
 }

@@ -67,6 +67,25 @@ class Sealed(NamedTuple):
     """NOCs that the request named, and the writer's own."""
 
 
+class Uttered(NamedTuple):
+    """An entry that a liar made, and what an honest node may at most make of it."""
+
+    number: int
+    at_s: float
+    node: str
+    kind: str
+    """Of the lie."""
+    incident: str
+    log: str
+    seq: int
+    hash: str
+    expect: str
+    """``acts``: it may change the record as any member's. ``void``: it may be merged and must change nothing.
+    ``unmerged``: it may be stored and must not be merged. ``refused``: nobody signed it, it must not be stored."""
+    writes: tuple[Acknowledged, ...]
+    """What it changes where it acts."""
+
+
 class Sighting(NamedTuple):
     """Something that must not be, seen by the world at the moment it happened."""
 
@@ -107,6 +126,8 @@ class IncidentEnd:
     """Names of nodes, ascending."""
     waiting: int
     """Entries that are held and cannot be merged yet."""
+    uttered: tuple[int, ...] = ()
+    """Numbers of what liars made and this member merged."""
 
 
 @dataclass(slots=True)
@@ -134,6 +155,14 @@ class NodeEnd:
     """How often a read gave such a row to the node as if nothing were wrong with it."""
     holes: tuple[tuple[str, str, int], ...] = ()
     """(incident, log, seq) of entries that rotted and were not fetched again."""
+    uttered: tuple[int, ...] = ()
+    """Numbers of what liars made and lies in its store."""
+    reports: dict[str, int] = field(default_factory=dict)
+    """Reason code -> how often the operator was told, over all lives of the node."""
+    handed: tuple[int, ...] = ()
+    """Numbers of what liars made and arrived here, from whomever."""
+    lives: int = 1
+    """How often it was started or went down; 1 for a node that ran all the time."""
 
 
 @dataclass(slots=True)
@@ -150,6 +179,14 @@ class Outcome:
     excused: dict[int, str] = field(default_factory=dict)
     """Number of an acknowledged write -> why it may be lost: the only disk that held it was destroyed by the plan
     (``wipe``, ``restore-old-backup``). Everything else that was acknowledged must be there."""
+    uttered: list[Uttered] = field(default_factory=list)
+    """What liars wrote, in the order of their numbers."""
+    leaked: list[Sealed] = field(default_factory=list)
+    """Outsiders to whom a lying member gave the keys of an incident: nobody honest is to blame that they have them."""
+    forked: tuple[str, ...] = ()
+    """Incidents in which honest nodes took different branches of one log."""
+    apart: tuple[str, ...] = ()
+    """Those of them that are not one at the end. The others are what ``converged_after_s`` speaks of."""
     sightings: list[Sighting] = field(default_factory=list)
     ends: list[NodeEnd] = field(default_factory=list)
     converged_after_s: float | None = None

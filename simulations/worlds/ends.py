@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from meshnode.core.ids import DeviceId, IncidentId
+from meshnode.core.ids import DeviceId, IncidentId, LogId
+from meshnode.core.replica import Replica
+from simulations.liars.ring import Ring
 from simulations.worlds import work
-from simulations.worlds.contract import IncidentEnd, NodeEnd, Outcome, Sighting
+from simulations.worlds.contract import IncidentEnd, NodeEnd, Outcome, Sighting, Uttered
 from simulations.worlds.host import Host
 
 LOG_PAGE = 1_000
 
 
-def is_one(core: Sequence[Host]) -> bool:
-    """Does all of the core hold the same, and read the same? Members read what they are members of; relays store it."""
+def is_one(core: Sequence[Host], ring: Ring | None = None, without: Iterable[IncidentId] = ()) -> bool:
+    """Does all of the core hold the same, and read the same? Members read what they are members of; relays store it.
+
+    Of what a liar made this is asked too, as far as it can be merged; an outsider who was given keys is no reader."""
     if any(host.node is None for host in core):
         return False
     incidents = dict.fromkeys(incident for host in core for incident in host.disk.incidents())
-    return all(_is_one(core, incident) for incident in incidents)
+    return all(is_one_in(core, incident, ring) for incident in incidents if incident not in without)
 
 
-def _is_one(core: Sequence[Host], incident: IncidentId) -> bool:
+def is_one_in(core: Sequence[Host], incident: IncidentId, ring: Ring | None) -> bool:
+    outsiders = ring.outsiders(incident) if ring is not None else set()
     digests, readers = set(), []
     for host in core:
         node, reading = host.node, host.reading
         if node is None or reading is None:
             return False
-        reads = node.incidents.is_member(incident)
+        reads = node.incidents.is_member(incident) and host.identity.device not in outsiders
         if reads or host.role != "member":
             if not node.holdings.holds(incident):
                 return False
             digests.add(node.holdings.incident_digest(incident))
         if reads:
             replica = node.incidents.replicas[incident]
-            if not replica.merged or replica.waiting_entries():
+            if not replica.merged or _waiting(host, replica, ring):
                 return False
             digests_read = reading.digest(incident)
             readers.append((host, digests_read))
@@ -43,12 +48,22 @@ def _is_one(core: Sequence[Host], incident: IncidentId) -> bool:
     return not readers or all(host.name in names for host in core if _is_listed(readers[0][0], incident, host))
 
 
+def _waiting(host: Host, replica: Replica, ring: Ring | None) -> int:
+    """Entries that wait in logs that no liar forged."""
+    waiting = replica.waiting_entries()
+    if not waiting or ring is None or not ring.logs:
+        return waiting
+    broken = {log for log, _ in replica.broken_logs()}
+    heads = [head for head in host.disk.heads(replica.incident) if head.log not in ring.logs | broken]
+    return sum(head.height - replica.graph.height(head.log) for head in heads)
+
+
 def _is_listed(reader: Host, incident: IncidentId, host: Host) -> bool:
     """Does the group name this device as a member?"""
     return reader.node is not None and reader.node.incidents.replicas[incident].group.is_member(host.identity.device)
 
 
-def look(outcome: Outcome, hosts: Sequence[Host]) -> None:
+def look(outcome: Outcome, hosts: Sequence[Host], ring: Ring | None = None) -> None:
     """Fills in ``ends``, and the sightings that need a look into disks."""
     names = {host.identity.device: host.name for host in reversed(hosts)}
     secrets: dict[IncidentId, list[bytes]] = {}
@@ -58,7 +73,7 @@ def look(outcome: Outcome, hosts: Sequence[Host]) -> None:
                 secrets.setdefault(incident, []).extend(replica.keys.values())
     for host in hosts:
         host.measure()
-        outcome.ends.append(_end(host, names))
+        outcome.ends.append(_end(host, names, ring))
         outcome.sometimes.update(host.sometimes)
         if host.disk.marked:
             what = f"{host.disk.marked} rows on disk held a marked word in clear"
@@ -69,7 +84,7 @@ def look(outcome: Outcome, hosts: Sequence[Host]) -> None:
             outcome.sightings.append(Sighting("I12", host.clock.now_s, host.name, what))
 
 
-def _end(host: Host, names: dict[DeviceId, str]) -> NodeEnd:
+def _end(host: Host, names: dict[DeviceId, str], ring: Ring | None) -> NodeEnd:
     node = host.node
     stored = {
         incident.hex(): {head.log.hex(): head.height for head in host.disk.heads(incident)}
@@ -94,6 +109,10 @@ def _end(host: Host, names: dict[DeviceId, str]) -> NodeEnd:
         rotted=host.disk.rotted,
         unnoticed=host.disk.unnoticed,
         holes=tuple((incident.hex(), log.hex(), seq) for incident, log, seq in host.disk.holes()),
+        uttered=() if ring is None else ring.kept_by(host.disk),
+        reports=dict(sorted(host.reports.items())),
+        handed=() if ring is None else tuple(sorted(ring.handed.get(host.name, ()))),
+        lives=host.life,
     )
     if node is not None and host.reading is not None:
         replicas = node.incidents.replicas
@@ -101,14 +120,16 @@ def _end(host: Host, names: dict[DeviceId, str]) -> NodeEnd:
         end.refusals = dict(sorted(node.outbox.counts.items()))
         end.degraded = tuple(sorted(node.degraded))
         end.incidents = {
-            incident.hex(): _incident(host, incident, names)
+            incident.hex(): _incident(
+                host, incident, names, [] if ring is None else [ring.uttered[n] for n in end.uttered]
+            )
             for incident, replica in sorted(replicas.items())
             if replica.keys and replica.merged
         }
     return end
 
 
-def _incident(host: Host, incident: IncidentId, names: dict[DeviceId, str]) -> IncidentEnd:
+def _incident(host: Host, incident: IncidentId, names: dict[DeviceId, str], uttered: Sequence[Uttered]) -> IncidentEnd:
     assert host.node is not None
     assert host.reading is not None
     replica = host.node.incidents.replicas[incident]
@@ -138,6 +159,11 @@ def _incident(host: Host, incident: IncidentId, names: dict[DeviceId, str]) -> I
         ),
         members=tuple(sorted(names[member.device] for member in replica.group.members() if member.device in names)),
         waiting=replica.waiting_entries(),
+        uttered=tuple(
+            row.number
+            for row in uttered
+            if row.incident == incident.hex() and heads.get(LogId(bytes.fromhex(row.log)), 0) >= row.seq
+        ),
     )
 
 

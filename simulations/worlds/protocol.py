@@ -30,14 +30,15 @@ from meshnode.core.ids import IncidentId
 from meshnode.core.node import Node, NodeSettings
 from meshnode.core.peers import ConfiguredPeer, DialSettings
 from meshnode.errors import MeshnodeError
-from simulations.scenario.plan import Heal, LinkFault, NodeFault, Open, Plan, ShareWith, Write
+from simulations.liars.stage import Stage
+from simulations.scenario.plan import Heal, Lie, LinkFault, NodeFault, Open, Plan, ShareWith, Write
 from simulations.scenario.records import NodeSpec
 from simulations.worlds import work
 from simulations.worlds.cast import make_identity, peer_identity
 from simulations.worlds.clockwork import Clockwork, Trace
 from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Sighting, Touch
 from simulations.worlds.disk import Disk
-from simulations.worlds.ends import is_one, look
+from simulations.worlds.ends import is_one, is_one_in, look
 from simulations.worlds.host import Host, NodeMaker, Orders, SpokeTooSoonError
 from simulations.worlds.network import CONNECT_TIMEOUT_S, End, Network
 from simulations.worlds.rot import flip_one
@@ -101,7 +102,9 @@ class Run:
         self._rng = Random(f"world {plan.scenario} {plan.seed}")
         self.network = Network(plan, self.clock, self._part("network"), self._arrive, self._lost)
         self._orders = Orders(self.network.send, self._dial, self.network.close, self._reply, self._failed)
+        self.stage = Stage(plan, self.outcome)
         self.hosts = {spec.name: self._host(spec, spec.name, Disk()) for spec in plan.nodes}
+        self.stage.take(self.hosts)
         self._specs = {spec.name: spec for spec in plan.nodes}
         self._asked: dict[int, _Asked] = {}
         self._faults = _Faults()
@@ -130,8 +133,12 @@ class Run:
             orders=self._orders,
             commit_s=self.plan.options.commit_s,
             gather_s=self.plan.options.gather_s,
-            make=self._make if not self._odd or name in self._odd else Node,
+            make=self._maker(name),
         )
+
+    def _maker(self, name: str) -> NodeMaker:
+        """What builds this node: a liar's is in the hands of its mind."""
+        return self.stage.maker(name, self._make if not self._odd or name in self._odd else Node)
 
     # --- the two phases -------------------------------------------------------------------------------------------
 
@@ -147,6 +154,7 @@ class Run:
             LinkFault: self._link_fault,
             Heal: self._heal,
             NodeFault: self._node_fault,
+            Lie: self.stage.lie,
         }
         for action in plan.actions:
             clock.at(action.at_s, doers[type(action)], action)
@@ -180,12 +188,17 @@ class Run:
 
     def _await_convergence(self) -> None:
         begin_s = self.clock.now_s
-        core = [host for host in self.hosts.values() if host.name in self.plan.core and not host.for_good]
+        honest, ring = self.stage.honest(self.hosts.values()), self.stage.ring
+        core = [host for host in honest if host.name in self.plan.core and not host.for_good]
         while self.clock.now_s < begin_s + self.plan.converge_within_s:
             self.clock.run_until(self.clock.now_s + POLL_S)
-            if is_one(core):
+            forked = ring.forked([host.disk for host in core])
+            if is_one(core, ring, without=forked):
                 self.outcome.converged_after_s = self.clock.now_s - begin_s
-                return
+                break
+        forked = ring.forked([host.disk for host in core])
+        self.outcome.forked = tuple(sorted(incident.hex() for incident in forked))
+        self.outcome.apart = tuple(sorted(incident.hex() for incident in forked if not is_one_in(core, incident, ring)))
 
     def _measure(self) -> None:
         for host in self.hosts.values():
@@ -200,7 +213,8 @@ class Run:
         for sender, receiver in dict.fromkeys(self.network.marked):
             what = f"a marked word went to {receiver} in clear"
             outcome.sightings.append(Sighting("I4", self.clock.now_s, sender, what))
-        look(outcome, [*self.hosts.values(), *self._faults.clones])
+        look(outcome, [*self.hosts.values(), *self._faults.clones], self.stage.ring)
+        self.stage.finish()
         outcome.bytes_sent.update(self.network.bytes_sent)
         outcome.ends[0].sizes["frames on the way"] = self.network.in_flight_max
         outcome.digest = self.trace.digest()
@@ -219,6 +233,7 @@ class Run:
     def _arrive(self, end: End, channel: Channel, data: bytes) -> None:
         host = self._by_name(end.node)
         if host is not None:
+            self.stage.note_arrival(host, end.peer, data)
             host.receive(end, channel, data)
 
     def _lost(self, end: End, code: str) -> None:
@@ -335,6 +350,7 @@ class Run:
         dot = outcome.dots[0]
         row = (write.kind, write.touch, dot.text, write.text, write.seen)
         self.outcome.acknowledged.append(Acknowledged(number, asked.at_s, now_s, host.name, *row))
+        self.stage.look_for_leak(host, number, outcome.incident, dot)
         if not host.disk.has(outcome.incident, dot.log, dot.seq):
             what = f"write {number} was acknowledged and is not durable"
             self.outcome.sightings.append(Sighting("I1", now_s, host.name, what))
@@ -374,6 +390,8 @@ class Run:
             "skew-clock": self._skew,
             "disk-full": self._disk_full,
             "bit-flip": self._bit_flip,
+            "upgrade": self._upgrade,
+            "downgrade": self._downgrade,
         }.get(action.verb)
         if befall is None:
             self.outcome.sometimes[f"not done in this world: {action.verb}"] += 1
@@ -404,6 +422,14 @@ class Run:
         if host.node is not None:
             self._kill(host, in_order=True)
         self._start(host)
+
+    def _upgrade(self, host: Host, action: NodeFault) -> None:
+        self.stage.upgrade(host)
+        self._restart(host, action)
+
+    def _downgrade(self, host: Host, action: NodeFault) -> None:
+        host.make = self._maker(host.name)
+        self._restart(host, action)
 
     def _pause(self, host: Host, action: NodeFault) -> None:
         if host.node is not None and not host.paused:
@@ -437,7 +463,7 @@ class Run:
 
     def _lose_disk(self, host: Host, disk: Disk, why: str) -> None:
         """The node goes on with another disk. What lay durable on the old one alone may be lost, and is excused."""
-        others = [other.disk for other in self.hosts.values() if other is not host] + [disk]
+        others = [other.disk for other in self.stage.honest(self.hosts.values()) if other is not host] + [disk]
         for row in self.outcome.acknowledged:
             dot = work.parse_dot(row.dot)
             incident = IncidentId(bytes.fromhex(row.touch.incident))

@@ -33,7 +33,8 @@ class Stranger(Forger):
     """One log of an enrolled device that is no member and was given no key. It knows the handle and the roster."""
 
     def __init__(self, world: World, host: Host, incident: IncidentId, name: str) -> None:
-        self.world, self.host, self.incident = world, host, incident
+        self.world, self.host, self.incident, self.identity = world, host, incident, host.identity
+        self.wall_ms = lambda: world.time_of(0).wall_ms
         self.key = SigningKey(random.Random(name).randbytes(32))
         self.log = LogId(self.key.public)
         self.entries: list[Entry] = []
