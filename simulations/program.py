@@ -24,15 +24,13 @@ from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan, to_plain
 from simulations.scenario.sense import ScenarioError
 from simulations.shrink import shrink
-from simulations.sweep import results_file, sweep, totals
+from simulations.sweep import never_reached, results_file, sweep, totals
 from simulations.worlds import crypto
 from simulations.worlds.contract import WorldUnavailableError
 
 HELD, VIOLATED, SENSELESS, UNAVAILABLE = range(4)
 SOAK_SEEDS = 10
 """Of one scenario, before a soak turns to the next."""
-SOMETIMES_SEEDS_MIN = 100
-"""A sweep of fewer seeds need not have reached everything."""
 _SEEDS = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
@@ -123,8 +121,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("--workers must be at least 1")
     path = runs.find_scenario(options.scenario)
     scenario = runs.load_scenario(options.scenario)
-    if options.world not in scenario.worlds:
-        raise ValueError(f"{scenario.name} is for {', '.join(scenario.worlds)}, not for {options.world}")
+    runs.check_world(scenario, options.world)
     if options.crypto == crypto.CHEAP and options.world != "protocol":
         raise ValueError(f"the world {options.world} has real signatures only")
     if options.seeds is not None:
@@ -208,10 +205,7 @@ def _is_for_protocol(path: Path) -> bool:
 
 def _never_reached(path: Path, results: Sequence[Result]) -> list[str]:
     """Situations that the scenario says a sweep of some size must have seen."""
-    if len(results) < SOMETIMES_SEEDS_MIN:
-        return []
-    _, sometimes = totals(results)
-    return [name for name in runs.load_scenario(str(path)).checks.sometimes if not sometimes[name]]
+    return never_reached(runs.load_scenario(str(path)), results)
 
 
 def _clear() -> None:

@@ -3,23 +3,94 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from simulations import compare, runs
+from simulations.checks.judge import Verdict
+from simulations.report import facts, files, swept
+from simulations.report.made import made
+from simulations.report.records import RunReport, SweepReport
 from simulations.runs import Result
 from simulations.scenario.draw import draw
+from simulations.scenario.records import Scenario
 from simulations.sweep import finished
+from simulations.worlds import crypto
+from simulations.worlds.contract import Outcome
 
 Command = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 """(name, what it does, help) -> its parser."""
+REPORTS = runs.RESULTS / "reports"
 
 
 def add_commands(command: Command) -> None:
+    told = command("report", _report, "run one seed, or take results of sweeps, and write a report to look at and sign")
+    told.add_argument(
+        "what", nargs="+", metavar="SCENARIO | FILE", help="a scenario, .jsonl results, or a report's .json"
+    )
+    told.add_argument("--world", choices=sorted(runs.WORLDS), default="protocol", help="of a scenario")
+    told.add_argument("--seed", type=int, default=1, help="of a scenario (default 1)")
+    told.add_argument("--crypto", choices=crypto.KINDS, help="signatures, in place of those that the seed draws")
+    told.add_argument("--out", type=Path, help=f"the HTML; the JSON stands beside it (default: in {REPORTS})")
+
     two = command("compare", _compare, "one plan in several worlds, or results before and after a change, side by side")
     two.add_argument("what", nargs="+", metavar="SCENARIO | BEFORE AFTER", help="a scenario, or two files of results")
     two.add_argument("--worlds", default="protocol,daemon", help="of a scenario (default: protocol,daemon)")
     two.add_argument("--seed", type=int, default=1, help="of a scenario (default 1)")
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+
+
+def _report(options: argparse.Namespace) -> int:
+    """0 when it held, 1 when not."""
+    paths = [Path(name) for name in options.what]
+    if all(path.suffix == ".jsonl" for path in paths):
+        return _say(*_of_results(paths, options.out))
+    if len(paths) > 1:
+        raise ValueError("report takes one scenario, one report in JSON, or any number of .jsonl results")
+    if paths[0].suffix == ".json":
+        report = files.read(paths[0])
+        return _say(report, files.write(report, options.out or paths[0].with_suffix(".html")))
+    scenario = runs.load_scenario(options.what[0])
+    runs.check_world(scenario, options.world)
+    plan = draw(scenario, options.seed)
+    if options.crypto is not None:
+        plan = replace(plan, options=replace(plan.options, crypto=options.crypto))
+    outcome, verdict = runs.run_plan(plan, runs.world_named(options.world, timeline=True))
+    return _say(*of_outcome(outcome, verdict, scenario, options.what[0], options.out, options.crypto))
+
+
+def of_outcome(
+    outcome: Outcome, verdict: Verdict, scenario: Scenario, name: str, out: Path | None, signatures: str | None = None
+) -> tuple[RunReport, files.Written]:
+    """Writes the report of a run that is over. ``name`` is what the scenario was called by."""
+    seed, world = outcome.plan.seed, outcome.world
+    command = f"python -m simulations report {shlex.quote(name)} --world {world} --seed {seed}"
+    command += f" --crypto {signatures}" if signatures else ""
+    report = facts.of_run(outcome, verdict, scenario, made(command))
+    return report, files.write(report, out or REPORTS / f"{scenario.name}-{world}-{seed}.html", outcome.wall_s)
+
+
+def _of_results(paths: list[Path], out: Path | None) -> tuple[SweepReport, files.Written]:
+    results = [result for path in paths for result in _results(path)]
+    command = "python -m simulations report " + " ".join(shlex.quote(str(path)) for path in paths)
+    report = swept.of_results(results, made(command))
+    name = paths[0].with_suffix(".html").name if len(paths) == 1 else "sweeps.html"
+    return report, files.write(report, out or REPORTS / name)
+
+
+def _say(report: RunReport | SweepReport, written: files.Written) -> int:
+    print("held" if report.held else "VIOLATED")
+    print(f"report: {written.html}")
+    print(f"JSON:   {written.json}")
+    print(f"SHA-256 of the JSON: {written.sha256}")
+    return 0 if report.held else 1
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -40,16 +111,15 @@ def _compare_worlds(name: str, worlds: list[str], seed: int) -> compare.Comparis
     if len(worlds) < 2 or len(set(worlds)) < len(worlds):
         raise ValueError("--worlds takes two different worlds or more, like protocol,lab")
     for world in worlds:
-        if world not in runs.WORLDS:
-            raise ValueError(f"there is no world {world!r}; known: {', '.join(runs.WORLDS)}")
-        if world not in scenario.worlds:
-            raise ValueError(f"{scenario.name} is for {', '.join(scenario.worlds)}, not for {world}")
+        runs.check_world(scenario, world)
     plan = draw(scenario, seed)
     return compare.of_worlds([runs.run_plan(plan, runs.world_named(world)) for world in worlds])
 
 
 def _results(path: Path) -> list[Result]:
     """Of a file of results that a sweep left. Raises ValueError when there is none in it."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
     found = list(finished(path).values())
     if not found:
         raise ValueError(f"{path} holds no results: give a .jsonl file that `run --seeds` left")

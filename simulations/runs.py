@@ -88,11 +88,19 @@ def load_scenario(name: str) -> Scenario:
     return reader.load(find_scenario(name))
 
 
-def world_named(name: str) -> World:
-    """Raises WorldUnavailableError."""
+def check_world(scenario: Scenario, world: str) -> None:
+    """Raises ValueError for a world that there is not, or that the scenario is not for."""
+    if world not in WORLDS:
+        raise ValueError(f"there is no world {world!r}; known: {', '.join(WORLDS)}")
+    if world not in scenario.worlds:
+        raise ValueError(f"{scenario.name} is for {', '.join(scenario.worlds)}, not for {world}")
+
+
+def world_named(name: str, timeline: bool = False) -> World:
+    """With ``timeline`` it writes down what is to be seen meanwhile. Raises WorldUnavailableError."""
     module, kind = WORLDS[name]
     try:
-        world: World = getattr(importlib.import_module(module), kind)()
+        world: World = getattr(importlib.import_module(module), kind)(timeline=timeline)
     except (ModuleNotFoundError, AttributeError) as error:
         raise WorldUnavailableError(f"the world {name!r} is not part of this tree: {error}") from None
     return world

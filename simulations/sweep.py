@@ -13,17 +13,20 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
 from simulations.runs import RESULTS, ROOT, Result, code_digest, load_scenario, result_of_line, run_seed, save_failure
 from simulations.scenario.draw import draw
+from simulations.scenario.records import Scenario
 
 TWICE_EVERY = 100
 AHEAD = 2
 """Seeds handed to each worker before it asks: a stop waits for no more than these."""
+SOMETIMES_SEEDS_MIN = 100
+"""A sweep of fewer seeds need not have reached everything."""
 AGAIN_TIMEOUT_S = 3_600.0
 
 Progress = Callable[[Result, int, int], None]
@@ -131,6 +134,12 @@ def digest_in_another_process(scenario: Path, world: str, seed: int) -> str:
         env={**os.environ, "PYTHONHASHSEED": "random"},
     )
     return done.stdout.strip() or done.stderr.strip()[-200:]
+
+
+def never_reached(scenario: Scenario, results: Sequence[Result]) -> list[str]:
+    """Situations that the scenario says a sweep of some size must have seen."""
+    _, sometimes = totals(results)
+    return [name for name in scenario.checks.sometimes if len(results) >= SOMETIMES_SEEDS_MIN and not sometimes[name]]
 
 
 def totals(results: Iterable[Result]) -> tuple[Counter[str], Counter[str]]:

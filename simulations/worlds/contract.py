@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from simulations.scenario.plan import Plan
+from simulations.worlds.timeline import Timeline
 
 
 class Touch(NamedTuple):
@@ -195,6 +196,10 @@ class Outcome:
     """As often as measured: not every write, and no member that never showed it."""
     bytes_sent: Counter[str] = field(default_factory=Counter)
     """By node."""
+    sent: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """(node, class of message as in ``frames.CLASSES``) -> (frames, bytes), where the world can tell."""
+    timeline: Timeline | None = None
+    """What was to be seen meanwhile, where the world was asked to write it down."""
     sometimes: Counter[str] = field(default_factory=Counter)
     """Situations that were reached, by name."""
     digest: str = ""

@@ -10,6 +10,7 @@ from simulations.liars.ring import Ring
 from simulations.worlds import work
 from simulations.worlds.contract import IncidentEnd, NodeEnd, Outcome, Sighting, Uttered
 from simulations.worlds.host import Host
+from simulations.worlds.timeline import Timeline
 
 LOG_PAGE = 1_000
 
@@ -61,6 +62,19 @@ def _waiting(host: Host, replica: Replica, ring: Ring | None) -> int:
 def _is_listed(reader: Host, incident: IncidentId, host: Host) -> bool:
     """Does the group name this device as a member?"""
     return reader.node is not None and reader.node.incidents.replicas[incident].group.is_member(host.identity.device)
+
+
+def sample(timeline: Timeline, at_s: float, hosts: Sequence[Host], bytes_by_class: dict[str, int]) -> None:
+    """What members show at this moment."""
+    digests: dict[str, dict[str, str]] = {}
+    conflicts: dict[str, int] = {}
+    for host in hosts:
+        if host.node is None or host.reading is None or host.role != "member":
+            continue
+        replicas = {incident: replica for incident, replica in host.node.incidents.replicas.items() if replica.merged}
+        digests[host.name] = {incident.hex(): host.reading.digest(incident).hex() for incident in replicas}
+        conflicts[host.name] = sum(replica.document.conflict_count for replica in replicas.values())
+    timeline.sample(at_s, digests, conflicts, bytes_by_class)
 
 
 def look(outcome: Outcome, hosts: Sequence[Host], ring: Ring | None = None) -> None:

@@ -35,6 +35,7 @@ from meshnode.core.reading import Reading
 from meshnode.core.views import IncidentView
 from meshnode.errors import LocalFaultError, MeshnodeError
 from meshnode.storage.ticket import SCRUB_START, Ticket
+from simulations.worlds import timeline
 from simulations.worlds.cast import START_WALL_MS, SeededSealer
 from simulations.worlds.clockwork import Clockwork, Trace
 from simulations.worlds.disk import Disk
@@ -74,6 +75,10 @@ class Orders:
     reply: OnReply
     failed: Callable[[Host, BaseException], None]
     """The node raised: it is dead, and that is a defect."""
+    changed: Callable[[Host], None]
+    """It runs, stands still or is down: ``state`` says which."""
+    grew: Callable[[Host, int], None]
+    """Its journal reaches this number, durably."""
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +126,14 @@ class Host:
 
     # --- life -----------------------------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> str:
+        if self.node is None:
+            return timeline.DOWN
+        if self.paused:
+            return timeline.PAUSED
+        return timeline.READ_ONLY if self.read_only else timeline.UP
+
     def now(self) -> Now:
         now_s = self.clock.now_s
         ahead_s = self.skew_s + (now_s - self.drift_from_s) * self.drift
@@ -141,6 +154,7 @@ class Host:
         self.waking_s = self.due_s = float("inf")
         self.node = self._make_undamaged(rng, read_only)
         self.reading = Reading(self.node)
+        self.orders.changed(self)
 
     def _make_undamaged(self, rng: Random, read_only: LocalFaultError | None) -> Node:
         """As the daemon: a damaged row is told once and then skipped, so this ends."""
@@ -177,6 +191,7 @@ class Host:
         self.ends.clear()
         self.ups.clear()
         self.trace.note(self.clock.now_s, self.name, "down")
+        self.orders.changed(self)
 
     def stop(self) -> None:
         """In order: everything is made durable, with checkpoints."""
@@ -392,6 +407,7 @@ class Host:
                 self.trace.note(self.clock.now_s, self.name, "reports", effect.code, effect.reason)
             elif isinstance(effect, JournalGrew):
                 self.trace.note(self.clock.now_s, self.name, "journal", effect.number)
+                self.orders.grew(self, effect.number)
 
     def _close(self, effect: CloseLink) -> None:
         """The node is told that it is over, as by every transport: until then it counts the link as one it has."""

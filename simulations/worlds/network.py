@@ -9,7 +9,6 @@ Who is cut off is a matter of nodes, not of links: faults name senders and recei
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
@@ -18,6 +17,7 @@ from random import Random
 from meshnode.core.events import Channel
 from simulations.scenario.plan import Heal, LinkFault, Plan, Quality
 from simulations.worlds.clockwork import Clockwork
+from simulations.worlds.frames import number_of
 from simulations.worlds.work import MARK_BYTES
 
 PACKET_BYTES = 1_200
@@ -69,7 +69,10 @@ class Network:
         self.ends: dict[int, End] = {}
         self._faults: list[tuple[LinkFault, frozenset[str], frozenset[str]]] = []
         self._quality = {frozenset(pair): quality for pair, quality in plan.quality.items()}
-        self.bytes_sent: Counter[str] = Counter()
+        self.sent: dict[tuple[str, int], list[int]] = {}
+        """(node, number of the message) -> [frames, bytes]."""
+        self.on_link: Callable[[str, str, bool], None] | None = None
+        """Told of each link that begins (True) and that ends for one of the two."""
         self.in_flight_max = 0
         self._in_flight = 0
         self.marked: list[tuple[str, str]] = []
@@ -96,6 +99,8 @@ class Network:
         here = self._end(a, b, address, quality)
         there = self._end(b, a, source, quality)
         here.far, there.far = there, here
+        if self.on_link is not None:
+            self.on_link(a, b, True)
         return here, there
 
     def _end(self, node: str, peer: str, address: str, quality: Quality) -> End:
@@ -133,6 +138,8 @@ class Network:
         self._in_flight -= len(end.held)
         end.held.clear()
         self.ends.pop(end.number, None)
+        if self.on_link is not None and end.far is not None and end.far.open:
+            self.on_link(end.node, end.peer, False)
 
     # --- frames ---------------------------------------------------------------------------------------------------
 
@@ -148,7 +155,11 @@ class Network:
             if not droppable:
                 self.close(end, "send-queue-full")
             return
-        self.bytes_sent[end.node] += size
+        count = self.sent.get((end.node, number_of(data)))
+        if count is None:
+            count = self.sent[end.node, number_of(data)] = [0, 0]
+        count[0] += 1
+        count[1] += size
         end.queued_bytes += size
         self._in_flight += 1
         if self._in_flight > self.in_flight_max:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,11 +39,14 @@ from simulations.worlds.cast import make_identity, peer_identity
 from simulations.worlds.clockwork import Clockwork, Trace
 from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Sighting, Touch
 from simulations.worlds.disk import Disk
-from simulations.worlds.ends import is_one, is_one_in, look
+from simulations.worlds.ends import is_one, is_one_in, look, sample
+from simulations.worlds.frames import by_class
 from simulations.worlds.host import Host, NodeMaker, Orders, SpokeTooSoonError
 from simulations.worlds.network import CONNECT_TIMEOUT_S, End, Network
 from simulations.worlds.rot import flip_one
 from simulations.worlds.shared import sharing
+from simulations.worlds.spread import SpreadWatch
+from simulations.worlds.timeline import UP, Timeline, sample_times
 
 POLL_S = 1.0
 MEASURES = 50
@@ -70,15 +74,17 @@ class _Asked:
 
 @dataclass(slots=True)
 class ProtocolWorld:
-    """``make`` builds the nodes named in ``odd``, or all when it is empty."""
+    """``make`` builds the nodes named in ``odd``, or all when it is empty. With ``timeline`` what is to be seen
+    meanwhile is written down."""
 
     name: str = "protocol"
     make: NodeMaker = Node
     odd: tuple[str, ...] = ()
+    timeline: bool = False
 
     def run(self, plan: Plan) -> Outcome:
         with sharing(plan.options.crypto):
-            return Run(plan, self.make, self.odd).perform()
+            return Run(plan, self.make, self.odd, self.timeline).perform()
 
 
 @dataclass(slots=True)
@@ -92,7 +98,7 @@ class _Faults:
 class Run:
     """One plan, performed once."""
 
-    def __init__(self, plan: Plan, make: NodeMaker = Node, odd: tuple[str, ...] = ()) -> None:
+    def __init__(self, plan: Plan, make: NodeMaker = Node, odd: tuple[str, ...] = (), timeline: bool = False) -> None:
         self.plan = plan
         self.clock = Clockwork()
         self.trace = Trace()
@@ -101,7 +107,12 @@ class Run:
         self._odd = odd
         self._rng = Random(f"world {plan.scenario} {plan.seed}")
         self.network = Network(plan, self.clock, self._part("network"), self._arrive, self._lost)
-        self._orders = Orders(self.network.send, self._dial, self.network.close, self._reply, self._failed)
+        self.timeline = Timeline() if timeline else None
+        self.network.on_link = self._link_changed if timeline else None
+        self._spread = SpreadWatch(plan, wants_all=timeline)
+        self._orders = Orders(
+            self.network.send, self._dial, self.network.close, self._reply, self._failed, self._changed, self._grew
+        )
         self.stage = Stage(plan, self.outcome)
         self.hosts = {spec.name: self._host(spec, spec.name, Disk()) for spec in plan.nodes}
         self.stage.take(self.hosts)
@@ -161,6 +172,9 @@ class Run:
             if isinstance(action, NodeFault) and action.verb == "restore-old-backup":
                 clock.at(action.backup_at_s, self._back_up, action)
         clock.after(plan.duration_s / MEASURES, self._measure)
+        for at_s in sample_times(plan) if self.timeline is not None else ():
+            clock.run_until(at_s)
+            self._sample()
         clock.run_until(plan.duration_s)
         self._end_faults()
         self._await_convergence()
@@ -192,6 +206,7 @@ class Run:
         core = [host for host in honest if host.name in self.plan.core and not host.for_good]
         while self.clock.now_s < begin_s + self.plan.converge_within_s:
             self.clock.run_until(self.clock.now_s + POLL_S)
+            self._sample()
             forked = ring.forked([host.disk for host in core])
             if is_one(core, ring, without=forked):
                 self.outcome.converged_after_s = self.clock.now_s - begin_s
@@ -215,12 +230,40 @@ class Run:
             outcome.sightings.append(Sighting("I4", self.clock.now_s, sender, what))
         look(outcome, [*self.hosts.values(), *self._faults.clones], self.stage.ring)
         self.stage.finish()
-        outcome.bytes_sent.update(self.network.bytes_sent)
+        outcome.sent = by_class(self.network.sent)
+        for (name, _), (_, size) in outcome.sent.items():
+            outcome.bytes_sent[name] += size
+        outcome.spread_s = self._spread.over(outcome, self.hosts, self.clock.now_s)
+        outcome.timeline = self.timeline
         outcome.ends[0].sizes["frames on the way"] = self.network.in_flight_max
         outcome.digest = self.trace.digest()
         outcome.last = self.trace.last()
         outcome.lines = self.trace.lines
         outcome.events = self.clock.events
+
+    # --- what is to be seen meanwhile -----------------------------------------------------------------------------
+
+    def _changed(self, host: Host) -> None:
+        if host.state == UP:
+            # What it had written and never said before it went down: whoever follows reads it now.
+            self._grew(host, host.disk.applied_last())
+        if self.timeline is not None and host.name in self.hosts:
+            self.timeline.note_node(self.clock.now_s, host.name, host.state)
+
+    def _link_changed(self, a: str, b: str, up: bool) -> None:
+        if self.timeline is not None and a in self.hosts and b in self.hosts:
+            self.timeline.note_link(self.clock.now_s, a, b, up)
+
+    def _grew(self, host: Host, number: int) -> None:
+        self._spread.grew(host.name, host.disk, number, self.clock.now_s)
+
+    def _sample(self) -> None:
+        """Looks and changes nothing: the trace is the same with it."""
+        if self.timeline is not None:
+            sent: Counter[str] = Counter()
+            for (_, kind), (_, size) in by_class(self.network.sent).items():
+                sent[kind] += size
+            sample(self.timeline, self.clock.now_s, list(self.hosts.values()), dict(sorted(sent.items())))
 
     # --- links ----------------------------------------------------------------------------------------------------
 
@@ -434,6 +477,7 @@ class Run:
     def _pause(self, host: Host, action: NodeFault) -> None:
         if host.node is not None and not host.paused:
             host.paused = True
+            self._changed(host)
             life = host.life
             self.clock.at(action.until_s or self.clock.now_s, partial(self._resume, host, life))
             self.clock.after(self.plan.idle_timeout_s, self._silence, host, life, self.clock.now_s)
@@ -448,6 +492,7 @@ class Run:
     def _resume(self, host: Host, life: int | None = None) -> None:
         if host.paused and life in (None, host.life):
             host.paused = False
+            self._changed(host)
             host.tell(Tick())
 
     def _wipe(self, host: Host, _action: NodeFault) -> None:
@@ -469,6 +514,7 @@ class Run:
             incident = IncidentId(bytes.fromhex(row.touch.incident))
             if not any(other.has(incident, dot.log, dot.seq) for other in others):
                 self.outcome.excused.setdefault(row.number, f"{why} of {host.name}")
+        self._spread.start_over(host.name)
         full, host.disk = host.disk.full, disk
         disk.full = full
         self._start(host)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations import program, runs
+from simulations import program, runs, sweep
 from simulations.defects import DEFECTS
 from simulations.scenario.plan import to_plain
 from simulations.sweep import finished, results_file
@@ -106,7 +106,7 @@ def test_a_sweep_that_never_reached_what_it_must_fails(
     small.write_text(SMALL + '[checks]\nsometimes = ["disk full"]\n', encoding="utf-8")
     command = ["run", str(small), "--seeds", "1..2", "--workers", "1", "--results", str(tmp_path)]
     assert program.run(command) == program.HELD
-    monkeypatch.setattr(program, "SOMETIMES_SEEDS_MIN", 2)
+    monkeypatch.setattr(sweep, "SOMETIMES_SEEDS_MIN", 2)
     assert program.run(command) == program.VIOLATED
 
 

@@ -22,6 +22,7 @@ from meshnode.errors import UntrustedInputError
 from meshnode.transport.memory import MemoryNetwork, MemorySettings, MemoryTransport
 from meshnode.transport.memory_link import Kind, Message
 from simulations.scenario.plan import Heal, LinkFault, Plan
+from simulations.worlds import frames
 from simulations.worlds.work import MARK_BYTES
 
 MESSAGE_OVERHEAD_BYTES = 60
@@ -54,6 +55,8 @@ class PlanNetwork(MemoryNetwork):
         self._line_free_s: dict[tuple[str, str], float] = {}
         self._luck: dict[tuple[str, str], Random] = {}
         self.bytes_sent: Counter[str] = Counter()
+        self.sent: dict[tuple[str, str], list[int]] = {}
+        """(node, class of message) -> [messages, bytes]."""
         self.repeated = 0
 
     # --- what transports ask --------------------------------------------------------------------------------------
@@ -72,11 +75,15 @@ class PlanNetwork(MemoryNetwork):
         delay_s = quality.latency_s + (self._rng(sender, receiver).random() * jitter_s if jitter_s else 0.0)
         return delay_s + max(0.0, self._line_free_s.get((sender, receiver), 0.0) - trio.current_time())
 
-    def carry(self, sender: str, receiver: str, size: int) -> None:
-        """So many bytes are put on the line."""
+    def carry(self, sender: str, receiver: str, size: int, kind: str) -> None:
+        """So many bytes are put on the line, for a message of this class."""
         quality = self._quality.get((sender, receiver))
         if quality is not None:
-            self.bytes_sent[sender.removesuffix(":1")] += size
+            name = sender.removesuffix(":1")
+            self.bytes_sent[name] += size
+            count = self.sent.setdefault((name, kind), [0, 0])
+            count[0] += 1
+            count[1] += size
             if quality.rate_bytes_per_s:
                 begin_s = max(self._line_free_s.get((sender, receiver), 0.0), trio.current_time())
                 self._line_free_s[sender, receiver] = begin_s + size / quality.rate_bytes_per_s
@@ -183,10 +190,18 @@ class WatchedTransport(MemoryTransport):
         if self._is_running:
             if MARK_BYTES in message.data:
                 self._watch.marked(message.receiver)
-            self._plan_network.carry(self.name, message.receiver, MESSAGE_OVERHEAD_BYTES + len(message.data))
+            self._plan_network.carry(
+                self.name, message.receiver, MESSAGE_OVERHEAD_BYTES + len(message.data), _class(message)
+            )
             if message.kind is not Kind.CONSUMED:
                 self._watch.sent(message.receiver, message)
         super().post(message)
+
+
+def _class(message: Message) -> str:
+    if message.kind is Kind.FRAME:
+        return frames.CLASS_OF_NUMBER.get(frames.number_of(message.data), frames.OTHER)
+    return frames.HELLO if message.kind in (Kind.OPEN, Kind.ACCEPT, Kind.HELLO) else frames.TRANSPORT
 
 
 def _claims(data: bytes) -> list[tuple[IncidentId, LogId, int]]:

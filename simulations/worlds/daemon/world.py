@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -24,11 +25,13 @@ from simulations.worlds.clockwork import Trace
 from simulations.worlds.contract import Outcome, Sighting
 from simulations.worlds.daemon.clients import Clients
 from simulations.worlds.daemon.host import Host, Parts
+from simulations.worlds.daemon.looking import Looking
 from simulations.worlds.daemon.network import PlanNetwork
 from simulations.worlds.daemon.order import seeded_order
 from simulations.worlds.disk import Disk
-from simulations.worlds.ends import is_one, look
+from simulations.worlds.ends import is_one, look, sample
 from simulations.worlds.host import Host as ProtocolHost
+from simulations.worlds.timeline import Timeline
 
 POLL_S = 1.0
 CATCH_UP_S = 5.0
@@ -47,6 +50,8 @@ class DaemonWorld:
 
     parts: Parts = field(default_factory=Parts)
     slow: dict[str, tuple[float, float]] = field(default_factory=dict)
+    timeline: bool = False
+    """What is to be seen meanwhile is written down."""
     name: str = "daemon"
 
     def run(self, plan: Plan) -> Outcome:
@@ -54,8 +59,9 @@ class DaemonWorld:
         directory = Path(tempfile.mkdtemp(prefix="mn-"))
         try:
             run = Run(plan, directory, self.parts, self.slow)
+            looking = [run.look_on()] if self.timeline else []
             with seeded_order(plan.seed):
-                trio.run(run.perform, clock=trio.testing.MockClock(autojump_threshold=0))
+                trio.run(run.perform, clock=trio.testing.MockClock(autojump_threshold=0), instruments=looking)
         finally:
             shutil.rmtree(directory)
         run.outcome.wall_s = time.perf_counter() - begin_s
@@ -87,6 +93,18 @@ class Run:
         self.clients = Clients(self.outcome, self.hosts, self.trace)
         self._lives: trio.Nursery
         self._backups: dict[tuple[str, float], Disk] = {}
+
+    def look_on(self) -> Looking:
+        """Whoever runs the plan hands it to trio."""
+        seen = self.outcome.timeline = Timeline()
+
+        def look_at_all(now_s: float) -> None:
+            sent: Counter[str] = Counter()
+            for (_, kind), (_, size) in self.network.sent.items():
+                sent[kind] += size
+            sample(seen, now_s, _as_looked_at(list(self.hosts.values())), dict(sorted(sent.items())))
+
+        return Looking(self.plan, seen, self.hosts.values(), look_at_all)
 
     # --- the two phases -------------------------------------------------------------------------------------------
 
@@ -168,6 +186,7 @@ class Run:
         for end in outcome.ends:
             end.journal_gaps += self.clients.followers[end.name].gaps
         outcome.bytes_sent.update(self.network.bytes_sent)
+        outcome.sent = {place: (frames, size) for place, (frames, size) in self.network.sent.items()}
         outcome.digest = self.trace.digest()
         outcome.last = self.trace.last()
         outcome.lines = outcome.events = self.trace.lines

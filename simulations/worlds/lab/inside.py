@@ -29,9 +29,11 @@ from simulations.worlds import work
 from simulations.worlds.contract import Outcome, Sighting
 from simulations.worlds.lab import evidence
 from simulations.worlds.lab.clients import Operator, Reader, Record, spread
+from simulations.worlds.lab.looking import Looking
 from simulations.worlds.lab.machines import CLONE, Machine, Machines
 from simulations.worlds.lab.network import LabFaultError, Network, find_nft
 from simulations.worlds.lab.state import Weather
+from simulations.worlds.timeline import Timeline
 
 LINKED_WITHIN_S = 10.0
 """From the start of the daemons until the plan's time begins, if links do not come sooner."""
@@ -43,7 +45,7 @@ CRASH_LINES = 12
 
 
 class Lab:
-    def __init__(self, plan: Plan, directory: Path, defect: str = "") -> None:
+    def __init__(self, plan: Plan, directory: Path, defect: str = "", timeline: bool = False) -> None:
         self.plan = plan
         self.outcome = Outcome("lab", plan)
         self.directory = directory
@@ -62,6 +64,8 @@ class Lab:
         self._timeline: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._operators: dict[str, Operator] = {}
+        self._wants_timeline = timeline
+        self._looking: Looking | None = None
         self._ended: set[int] = set()
         """Processes whose unasked end was told."""
         self.outcome.sometimes["packets are cut by nftables" if nft else "packets are cut by routing rules"] += 1
@@ -76,11 +80,16 @@ class Lab:
         wall_begin_s = time.monotonic()
         self._build()
         self._begin_s = time.monotonic()
+        if self._wants_timeline:
+            seen = self.outcome.timeline = Timeline()
+            self._looking = Looking(seen, self._originals(), self.devices, self.now_s)
         self._plan_all()
         self._run_until(self.plan.duration_s)
         _say(f"{self.plan.duration_s:.0f} s are over: all faults end")
         self._end_faults()
         self._await_convergence()
+        if self._looking is not None:
+            self._looking.end()
         self._finish()
         self.outcome.wall_s = time.monotonic() - wall_begin_s
         return self.outcome
@@ -361,7 +370,7 @@ def main() -> None:
     directory = _own_run_directory()
     answer: Outcome | str
     try:
-        answer = Lab(from_plain(job["plan"]), directory, job["defect"]).perform()
+        answer = Lab(from_plain(job["plan"]), directory, job["defect"], job["timeline"]).perform()
     except (ApiError, LabFaultError, MeshError, OSError, subprocess.SubprocessError) as error:
         answer = str(error)
     if job["keep"]:

@@ -41,6 +41,8 @@ class LabWorld:
     """Directory that gets logs, stores and recorded traffic at the end; no key files."""
     defect: str = ""
     """Planted in every member: one of ``simulations.defects``, to prove that the lab finds it."""
+    timeline: bool = False
+    """What is to be seen meanwhile is written down: each daemon is asked for it once a second."""
     quiet: bool = True
     """Without it, progress goes to standard error."""
 
@@ -50,7 +52,7 @@ class LabWorld:
             if reason:
                 raise WorldUnavailableError(reason)
         kept = str(self.keep.absolute()) if self.keep else ""
-        job = json.dumps({"plan": to_plain(plan), "keep": kept, "defect": self.defect})
+        job = json.dumps({"plan": to_plain(plan), "keep": kept, "defect": self.defect, "timeline": self.timeline})
         process = subprocess.Popen(
             [*_namespaces(), sys.executable, "-m", "simulations.worlds.lab.inside"],
             stdin=subprocess.PIPE,

@@ -1,0 +1,127 @@
+"""From an outcome and its verdict to the records of a report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simulations.checks.judge import Verdict
+from simulations.report import conflicts, reach, spells, untested, writes
+from simulations.report.records import RUN_FORMAT, Answers, Invariant, Look, Made, Node, RunReport, Sent
+from simulations.scenario.places import CITIES, place_of
+from simulations.scenario.plan import Plan
+from simulations.scenario.records import INVARIANTS, Scenario
+from simulations.worlds.contract import Outcome
+from simulations.worlds.frames import CLASSES, OTHER
+from simulations.worlds.timeline import Timeline
+
+DIGITS = 6
+"""Of a second: a microsecond is less than anything here takes."""
+
+
+def of_run(outcome: Outcome, verdict: Verdict, scenario: Scenario, made: Made) -> RunReport:
+    plan = outcome.plan
+    seen = outcome.timeline or Timeline()
+    end_s = round(plan.duration_s + _settling_s(outcome), DIGITS)
+    names = tuple(node.name for node in plan.nodes)
+    node_spells = tuple(spells.of_nodes(names, seen.nodes, end_s)) if outcome.timeline else ()
+    links = tuple(spells.of_links(seen.links, end_s))
+    faults = tuple(spells.of_faults(plan))
+    reached = None
+    if outcome.timeline is not None and len(names) <= reach.NODES_MAX:
+        reached = reach.Reach(names, node_spells, links, faults, end_s)
+    written = tuple(writes.of_outcome(outcome, reached))
+    islands = tuple(reached.islands()) if reached else ()
+    members = [node.name for node in plan.nodes if node.role == "member"]
+    return RunReport(
+        format=RUN_FORMAT,
+        made=made,
+        scenario=plan.scenario,
+        title=scenario.title,
+        story=" ".join(scenario.story.split()),
+        world=outcome.world,
+        seed=plan.seed,
+        held=verdict.held,
+        trace=outcome.digest,
+        events=outcome.events,
+        duration_s=plan.duration_s,
+        converge_within_s=plan.converge_within_s,
+        converged_after_s=outcome.converged_after_s,
+        end_s=end_s,
+        transport=plan.options.transport,
+        signatures=untested.signatures_of(outcome.world, plan),
+        commit_s=plan.options.commit_s,
+        gather_s=plan.options.gather_s,
+        switched_off=plan.options.switched_off,
+        drawn=dict(plan.options.drawn),
+        nodes=tuple(_nodes(plan)),
+        reach=plan.reach,
+        links_every_s=seen.links_every_s if outcome.timeline else None,
+        spells=node_spells,
+        links=links,
+        faults=faults,
+        islands=islands,
+        apart=tuple(reached.apart()) if reached else (),
+        splits=tuple(writes.splits(islands, written, members)),
+        answers=_answers(outcome),
+        writes=written,
+        spread=writes.spreads(written),
+        looks=tuple(_looks(seen)),
+        conflicts=tuple(conflicts.of_record(outcome.acknowledged)),
+        conflicts_left=max((sum(row.conflicts for row in end.incidents.values()) for end in outcome.ends), default=0),
+        sent=tuple(_sent(outcome)),
+        invariants=tuple(_invariants(plan, verdict)),
+        situations=dict(sorted(outcome.sometimes.items())),
+        untested=tuple(untested.of_run(scenario, plan, outcome.world, verdict.asked, outcome.sometimes)),
+    )
+
+
+def _settling_s(outcome: Outcome) -> float:
+    after_s = outcome.converged_after_s
+    return outcome.plan.converge_within_s if after_s is None else after_s
+
+
+def _nodes(plan: Plan) -> Iterator[Node]:
+    core = set(plan.core)
+    for node in plan.nodes:
+        city = place_of(node.noc, node.place) or ""
+        latitude, longitude = CITIES.get(city, (0.0, 0.0))
+        yield Node(node.name, node.noc, node.role, node.group, city, latitude, longitude, node.name in core)
+
+
+def _answers(outcome: Outcome) -> Answers:
+    refused: dict[str, int] = {}
+    for row in outcome.refused:
+        refused[row.code] = refused.get(row.code, 0) + 1
+    return Answers(
+        len(outcome.acknowledged), dict(sorted(refused.items())), len(outcome.unanswered), len(outcome.excused)
+    )
+
+
+def _looks(seen: Timeline) -> Iterator[Look]:
+    for sample in seen.samples:
+        shown: dict[str, set[int]] = {}
+        for pictures in sample.pictures.values():
+            for incident, picture in pictures.items():
+                shown.setdefault(incident, set()).add(picture)
+        different = max(map(len, shown.values()), default=0)
+        most = max(sample.conflicts.values(), default=0)
+        yield Look(round(sample.at_s, DIGITS), different, most, sample.bytes_by_class)
+
+
+def _sent(outcome: Outcome) -> Iterator[Sent]:
+    names = [node.name for node in outcome.plan.nodes]
+    if not outcome.sent:
+        for name in [*names, *sorted(outcome.bytes_sent.keys() - set(names))]:
+            yield Sent(name, OTHER, 0, outcome.bytes_sent[name])
+        return
+    extra = sorted({name for name, _ in outcome.sent} - set(names))
+    for name in [*names, *extra]:
+        for kind in CLASSES:
+            if (name, kind) in outcome.sent:
+                yield Sent(name, kind, *outcome.sent[name, kind])
+
+
+def _invariants(plan: Plan, verdict: Verdict) -> Iterator[Invariant]:
+    for name in INVARIANTS:
+        found = tuple((row.node, row.what) for row in verdict.violations if row.invariant == name)
+        yield Invariant(name, untested.MEANINGS[name], name in plan.invariants, verdict.asked[name], found)

@@ -1,0 +1,171 @@
+"""Where nodes stand in a picture of the mesh, and where their names fit beside them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from simulations.report.records import Node
+
+Point = tuple[float, float]
+APART_PX = 9.0
+"""Nodes at one place stand so far from it, in a ring."""
+LETTER_PX = 0.62
+"""Of the size of the letters: a capital of the fonts that the page asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """To draw in."""
+
+    width: float
+    height: float
+    margin: float
+
+
+def positions(nodes: Sequence[Node], reach: Iterable[tuple[str, str]], box: Box) -> dict[str, Point]:
+    """On the map where every node has a place; else in a ring, or around what holds a star or two cliques together."""
+    if all(node.city for node in nodes) and len({node.city for node in nodes}) > 1:
+        return _apart(nodes, _on_map(nodes, box))
+    return _in_rings([node.name for node in nodes], set(reach), box)
+
+
+def is_map(nodes: Sequence[Node]) -> bool:
+    return all(node.city for node in nodes) and len({node.city for node in nodes}) > 1
+
+
+def _on_map(nodes: Sequence[Node], box: Box) -> dict[str, Point]:
+    """Longitudes as narrow as they are in the middle of what is shown."""
+    middle = (min(node.latitude for node in nodes) + max(node.latitude for node in nodes)) / 2
+    flat = {node.name: (node.longitude * math.cos(math.radians(middle)), -node.latitude) for node in nodes}
+    return _fit(flat, box)
+
+
+def _fit(flat: Mapping[str, Point], box: Box) -> dict[str, Point]:
+    """Scaled alike in both directions, in the middle of the box."""
+    xs, ys = [x for x, _ in flat.values()], [y for _, y in flat.values()]
+    wide, high = max(xs) - min(xs), max(ys) - min(ys)
+    inner_x, inner_y = box.width - 2 * box.margin, box.height - 2 * box.margin
+    scale = min(inner_x / wide if wide else math.inf, inner_y / high if high else math.inf)
+    scale = 1.0 if scale == math.inf else scale
+    left, top = (box.width - wide * scale) / 2, (box.height - high * scale) / 2
+    return {name: (left + (x - min(xs)) * scale, top + (y - min(ys)) * scale) for name, (x, y) in flat.items()}
+
+
+def _apart(nodes: Sequence[Node], points: dict[str, Point]) -> dict[str, Point]:
+    at: dict[str, list[str]] = defaultdict(list)
+    for node in nodes:
+        at[node.city].append(node.name)
+    for names in at.values():
+        if len(names) > 1:
+            for number, name in enumerate(names):
+                angle = 2 * math.pi * number / len(names)
+                x, y = points[name]
+                points[name] = (x + APART_PX * math.cos(angle), y + APART_PX * math.sin(angle))
+    return points
+
+
+# --- without a map ----------------------------------------------------------------------------------------------------
+
+
+def _in_rings(names: Sequence[str], reach: set[tuple[str, str]], box: Box) -> dict[str, Point]:
+    linked: dict[str, set[str]] = {name: set() for name in names}
+    for a, b in reach:
+        linked[a].add(b)
+        linked[b].add(a)
+    middle = (box.width / 2, box.height / 2)
+    radius = min(box.width, box.height) / 2 - box.margin
+    for hub in names:
+        if len(names) > 3 and len(linked[hub]) == len(names) - 1:
+            parts = _parts([name for name in names if name != hub], linked)
+            if len(parts) == len(names) - 1:
+                return {hub: middle, **_ring([part[0] for part in parts], middle, radius)}
+            if len(parts) > 1:
+                return {hub: middle, **_cliques(parts, box)}
+    return _ring(names, middle, radius)
+
+
+def _cliques(parts: Sequence[Sequence[str]], box: Box) -> dict[str, Point]:
+    """Side by side, with the bridge between them."""
+    found: dict[str, Point] = {}
+    radius = min(box.height / 2, box.width / 2 / len(parts)) - box.margin
+    for number, part in enumerate(parts):
+        middle = (box.width * (2 * number + 1) / (2 * len(parts)), box.height / 2)
+        found.update(_ring(part, middle, radius))
+    return found
+
+
+def _ring(names: Sequence[str], middle: Point, radius: float) -> dict[str, Point]:
+    """Clockwise from above."""
+    found = {}
+    for number, name in enumerate(names):
+        angle = 2 * math.pi * number / len(names) - math.pi / 2
+        found[name] = (middle[0] + radius * math.cos(angle), middle[1] + radius * math.sin(angle))
+    return found
+
+
+def _parts(names: Sequence[str], linked: Mapping[str, set[str]]) -> list[list[str]]:
+    """Nodes that reach each other without the one that is left out."""
+    left, found = dict.fromkeys(names), []
+    while left:
+        part, edge = [], [next(iter(left))]
+        while edge:
+            name = edge.pop()
+            if name in left:
+                del left[name]
+                part.append(name)
+                edge += linked[name]
+        found.append([name for name in names if name in part])
+    return found
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    x: float
+    y: float
+    anchor: str
+
+
+def labels(points: Mapping[str, Point], texts: Mapping[str, str], box: Box, letter_px: float) -> dict[str, Label]:
+    """Beside each node, where it covers the least of other nodes and of names that stand already."""
+    taken: list[tuple[float, float, float, float]] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points.values()]
+    found = {}
+    for name, (x, y) in points.items():
+        wide = len(texts[name]) * letter_px * LETTER_PX
+        options = (
+            (Label(x + 9, y + letter_px * 0.36, "start"), (x + 8, x + 8 + wide)),
+            (Label(x - 9, y + letter_px * 0.36, "end"), (x - 8 - wide, x - 8)),
+            (Label(x, y - 9, "middle"), (x - wide / 2, x + wide / 2)),
+            (Label(x, y + 8 + letter_px, "middle"), (x - wide / 2, x + wide / 2)),
+            (Label(x + 7, y - 6, "start"), (x + 6, x + 6 + wide)),
+            (Label(x - 7, y - 6, "end"), (x - 6 - wide, x - 6)),
+            (Label(x + 7, y + 4 + letter_px, "start"), (x + 6, x + 6 + wide)),
+            (Label(x - 7, y + 4 + letter_px, "end"), (x - 6 - wide, x - 6)),
+        )
+        best, where = min(
+            (
+                (label, (left, label.y - letter_px * 0.8, right, label.y + letter_px * 0.2))
+                for label, (left, right) in options
+            ),
+            key=lambda option: _covered(option[1], taken, box),
+        )
+        taken.append(where)
+        found[name] = best
+    return found
+
+
+def _covered(
+    where: tuple[float, float, float, float], taken: Iterable[tuple[float, float, float, float]], box: Box
+) -> float:
+    left, top, right, bottom = where
+    covered = sum(
+        max(0.0, min(right, other[2]) - max(left, other[0])) * max(0.0, min(bottom, other[3]) - max(top, other[1]))
+        for other in taken
+    )
+    outside = max(0.0, -left) + max(0.0, right - box.width) + max(0.0, -top) + max(0.0, bottom - box.height)
+    return covered + 100 * outside

@@ -1,0 +1,64 @@
+"""From results of sweeps to the records of a report. Pure, but for reading scenarios that are still there."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+
+from simulations.report import untested
+from simulations.report.records import SWEEP_FORMAT, Failure, Made, Seed, SweepReport, Swept
+from simulations.runs import SCENARIOS, Result, load_scenario
+from simulations.scenario.records import Scenario
+from simulations.sweep import never_reached, totals
+from simulations.worlds import crypto
+
+FAILURES_MAX = 100
+"""Told one by one."""
+
+
+def of_results(results: Iterable[Result], made: Made) -> SweepReport:
+    """``results`` of any scenarios and worlds."""
+    by_place: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        by_place.setdefault((result.scenario, result.world), []).append(result)
+    swept = tuple(_swept(name, world, rows) for (name, world), rows in sorted(by_place.items()))
+    held = all(not row.failures and not row.never_reached for row in swept)
+    return SweepReport(SWEEP_FORMAT, made, held, swept)
+
+
+def _swept(name: str, world: str, results: Sequence[Result]) -> Swept:
+    scenario = _scenario(name)
+    asked, situations = totals(results)
+    never = tuple(never_reached(scenario, results)) if scenario else ()
+    return Swept(
+        scenario=name,
+        title=scenario.title if scenario else name,
+        story=" ".join(scenario.story.split()) if scenario else "",
+        world=world,
+        seeds=tuple(_seed(result) for result in sorted(results, key=lambda row: row.seed)),
+        simulated_s=round(sum(result.simulated_s for result in results), 3),
+        real_signatures=sum(result.options.get("crypto", crypto.REAL) == crypto.REAL for result in results),
+        failures=tuple(_failures(results)),
+        asked=dict(sorted(asked.items(), key=lambda row: int(row[0][1:]))),
+        situations=dict(sorted(situations.items())),
+        never_reached=never,
+        untested=tuple(untested.of_sweep(scenario, world, len(results), asked, never)),
+    )
+
+
+def _scenario(name: str) -> Scenario | None:
+    """Results know a scenario by its name alone: only those that are shipped can be found again."""
+    path = SCENARIOS / f"{name}.toml"
+    return load_scenario(str(path)) if path.is_file() else None
+
+
+def _seed(result: Result) -> Seed:
+    numbers = (result.converged_after_s, result.spread_p50_s, result.spread_p99_s)
+    return Seed(result.seed, result.held, *numbers, result.bytes_sent, result.acknowledged)
+
+
+def _failures(results: Sequence[Result]) -> Iterator[Failure]:
+    failed = sorted((result for result in results if not result.held), key=lambda row: row.seed)
+    for result in failed[:FAILURES_MAX]:
+        where = f"{shlex.quote(result.scenario)} --world {result.world} --seed {result.seed}"
+        yield Failure(result.seed, result.violations, f"python -m simulations run {where}")
