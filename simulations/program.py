@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--crypto", choices=crypto.KINDS, help="signatures of a single seed (default: as it draws)")
     one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     one.add_argument("--digest", action="store_true", help="print the digest of the trace, and nothing else")
+    one.add_argument("--report", type=Path, metavar="FILE", help="write a report too: HTML, and JSON beside it")
     one.add_argument("--results", type=Path, default=runs.RESULTS, help="directory for results and failures")
 
     long = command(
@@ -129,7 +130,8 @@ def _run(options: argparse.Namespace) -> int:
             raise ValueError("--crypto is for a single seed: in a sweep each seed draws its own")
         return _sweep(options, path)
     seed = 1 if options.seed is None else options.seed
-    outcome, result = runs.run_seed(scenario, seed, options.world, options.crypto)
+    wants_report = options.report is not None
+    outcome, result = runs.run_seed(scenario, seed, options.world, options.crypto, timeline=wants_report)
     if options.digest:
         print(outcome.digest)
         return HELD if result.held else VIOLATED
@@ -138,6 +140,8 @@ def _run(options: argparse.Namespace) -> int:
     if not result.held:
         runs.save_failure(outcome.plan, result, options.results / "failures")
         _print_failure(result, options.scenario, options.results)
+    if wants_report:
+        reporting.report_run(outcome, result, scenario, options.scenario, options.report, options.crypto)
     return HELD if result.held else VIOLATED
 
 
@@ -166,6 +170,10 @@ def _sweep(options: argparse.Namespace, path: Path) -> int:
     if never:
         print("NEVER REACHED, so this sweep proves nothing of it: " + ", ".join(never))
     print(f"results: {results_file(path, options.world, options.results)}")
+    if options.report is not None and results:
+        command = f"run {shlex.quote(options.scenario)} --world {options.world}"
+        seeds = f"--seeds {options.seeds[0]}..{options.seeds[-1]}"
+        reporting.report_results(results, f"{command} {seeds}", options.report)
     if len(results) < len(options.seeds):
         print("stopped; the same command goes on where it was")
     return VIOLATED if bad or never else HELD
@@ -175,6 +183,7 @@ def _soak(options: argparse.Namespace) -> int:
     """Results are kept as those of sweeps: a later soak with the same code goes on where this one ended."""
     end_s = time.monotonic() + options.hours * 3600
     counts: dict[str, list[int]] = {}
+    soaked: list[Result] = []
     scenarios = [path for path in sorted(runs.SCENARIOS.glob("*.toml")) if _is_for_protocol(path)]
     for begin in range(1, sys.maxsize, SOAK_SEEDS):
         for path in scenarios:
@@ -187,6 +196,7 @@ def _soak(options: argparse.Namespace) -> int:
 
             seeds = range(begin, begin + SOAK_SEEDS)
             results = sweep(path, "protocol", seeds, options.workers, progress, options.results)
+            soaked += results
             found = counts.setdefault(path.stem, [0, 0])
             found[0] += len(results)
             found[1] += sum(not result.held for result in results)
@@ -196,6 +206,8 @@ def _soak(options: argparse.Namespace) -> int:
             break
     for name, (seeds_run, failed) in counts.items():
         print(f"{name:28} {seeds_run:6} seeds, {failed} failed")
+    if soaked:
+        reporting.report_results(soaked, "soak", options.results / "reports" / "soak.html")
     return VIOLATED if any(failed for _, failed in counts.values()) else HELD
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from simulations import compare, runs
-from simulations.checks.judge import Verdict
 from simulations.report import facts, files, swept
 from simulations.report.made import made
-from simulations.report.records import RunReport, SweepReport
 from simulations.runs import Result
 from simulations.scenario.draw import draw
 from simulations.scenario.records import Scenario
@@ -48,46 +45,51 @@ def _report(options: argparse.Namespace) -> int:
     """0 when it held, 1 when not."""
     paths = [Path(name) for name in options.what]
     if all(path.suffix == ".jsonl" for path in paths):
-        return _say(*_of_results(paths, options.out))
+        return _report_files(paths, options.out)
     if len(paths) > 1:
         raise ValueError("report takes one scenario, one report in JSON, or any number of .jsonl results")
     if paths[0].suffix == ".json":
         report = files.read(paths[0])
-        return _say(report, files.write(report, options.out or paths[0].with_suffix(".html")))
+        _say(files.write(report, options.out or paths[0].with_suffix(".html")))
+        return 0 if report.held else 1
     scenario = runs.load_scenario(options.what[0])
     runs.check_world(scenario, options.world)
-    plan = draw(scenario, options.seed)
-    if options.crypto is not None:
-        plan = replace(plan, options=replace(plan.options, crypto=options.crypto))
-    outcome, verdict = runs.run_plan(plan, runs.world_named(options.world, timeline=True))
-    return _say(*of_outcome(outcome, verdict, scenario, options.what[0], options.out, options.crypto))
+    outcome, result = runs.run_seed(scenario, options.seed, options.world, options.crypto, timeline=True)
+    print("held" if result.held else "VIOLATED")
+    out = options.out or REPORTS / f"{scenario.name}-{options.world}-{options.seed}.html"
+    report_run(outcome, result, scenario, options.what[0], out, options.crypto)
+    return 0 if result.held else 1
 
 
-def of_outcome(
-    outcome: Outcome, verdict: Verdict, scenario: Scenario, name: str, out: Path | None, signatures: str | None = None
-) -> tuple[RunReport, files.Written]:
-    """Writes the report of a run that is over. ``name`` is what the scenario was called by."""
-    seed, world = outcome.plan.seed, outcome.world
-    command = f"python -m simulations report {shlex.quote(name)} --world {world} --seed {seed}"
+def report_run(
+    outcome: Outcome, result: Result, scenario: Scenario, name: str, out: Path, signatures: str | None = None
+) -> None:
+    """Of one seed. ``name`` is what the scenario was called by, ``signatures`` what was asked for in place of those
+    that the seed draws."""
+    command = f"python -m simulations report {shlex.quote(name)} --world {result.world} --seed {result.seed}"
     command += f" --crypto {signatures}" if signatures else ""
-    report = facts.of_run(outcome, verdict, scenario, made(command))
-    return report, files.write(report, out or REPORTS / f"{scenario.name}-{world}-{seed}.html", outcome.wall_s)
+    report = facts.of_run(outcome, result, scenario, made(command))
+    _say(files.write(report, out, outcome.wall_s))
 
 
-def _of_results(paths: list[Path], out: Path | None) -> tuple[SweepReport, files.Written]:
+def report_results(results: Iterable[Result], command: str, out: Path) -> bool:
+    """Of seeds of any scenarios. ``command`` is what led to them. True when everything held."""
+    report = swept.of_results(results, made(f"python -m simulations {command}"))
+    _say(files.write(report, out))
+    return report.held
+
+
+def _report_files(paths: list[Path], out: Path | None) -> int:
     results = [result for path in paths for result in _results(path)]
-    command = "python -m simulations report " + " ".join(shlex.quote(str(path)) for path in paths)
-    report = swept.of_results(results, made(command))
+    command = "report " + " ".join(shlex.quote(str(path)) for path in paths)
     name = paths[0].with_suffix(".html").name if len(paths) == 1 else "sweeps.html"
-    return report, files.write(report, out or REPORTS / name)
+    return 0 if report_results(results, command, out or REPORTS / name) else 1
 
 
-def _say(report: RunReport | SweepReport, written: files.Written) -> int:
-    print("held" if report.held else "VIOLATED")
+def _say(written: files.Written) -> None:
     print(f"report: {written.html}")
     print(f"JSON:   {written.json}")
     print(f"SHA-256 of the JSON: {written.sha256}")
-    return 0 if report.held else 1
 
 
 # --- compare ----------------------------------------------------------------------------------------------------------

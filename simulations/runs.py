@@ -115,12 +115,14 @@ def run_plan(
     return outcome, judge(outcome)
 
 
-def run_seed(scenario: Scenario, seed: int, world: str, crypto: str | None = None) -> tuple[Outcome, Result]:
-    """``crypto`` in place of what the seed draws."""
+def run_seed(
+    scenario: Scenario, seed: int, world: str, crypto: str | None = None, timeline: bool = False
+) -> tuple[Outcome, Result]:
+    """``crypto`` in place of what the seed draws; with ``timeline`` the outcome has what a report shows."""
     drawn = draw.draw(scenario, seed)
     if crypto is not None:
         drawn = dataclasses.replace(drawn, options=dataclasses.replace(drawn.options, crypto=crypto))
-    outcome, verdict = run_plan(drawn, world_named(world))
+    outcome, verdict = run_plan(drawn, world_named(world, timeline))
     return outcome, result_of(outcome, verdict)
 
 

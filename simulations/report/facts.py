@@ -1,12 +1,12 @@
-"""From an outcome and its verdict to the records of a report. Pure."""
+"""From an outcome and its result to the records of a report. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simulations.checks.judge import Verdict
 from simulations.report import conflicts, reach, spells, untested, writes
 from simulations.report.records import RUN_FORMAT, Answers, Invariant, Look, Made, Node, RunReport, Sent
+from simulations.runs import Result
 from simulations.scenario.places import CITIES, place_of
 from simulations.scenario.plan import Plan
 from simulations.scenario.records import INVARIANTS, Scenario
@@ -18,7 +18,8 @@ DIGITS = 6
 """Of a second: a microsecond is less than anything here takes."""
 
 
-def of_run(outcome: Outcome, verdict: Verdict, scenario: Scenario, made: Made) -> RunReport:
+def of_run(outcome: Outcome, result: Result, scenario: Scenario, made: Made) -> RunReport:
+    """``result`` is of the same run."""
     plan = outcome.plan
     seen = outcome.timeline or Timeline()
     end_s = round(plan.duration_s + _settling_s(outcome), DIGITS)
@@ -40,7 +41,7 @@ def of_run(outcome: Outcome, verdict: Verdict, scenario: Scenario, made: Made) -
         story=" ".join(scenario.story.split()),
         world=outcome.world,
         seed=plan.seed,
-        held=verdict.held,
+        held=result.held,
         trace=outcome.digest,
         events=outcome.events,
         duration_s=plan.duration_s,
@@ -69,9 +70,9 @@ def of_run(outcome: Outcome, verdict: Verdict, scenario: Scenario, made: Made) -
         conflicts=tuple(conflicts.of_record(outcome.acknowledged)),
         conflicts_left=max((sum(row.conflicts for row in end.incidents.values()) for end in outcome.ends), default=0),
         sent=tuple(_sent(outcome)),
-        invariants=tuple(_invariants(plan, verdict)),
+        invariants=tuple(_invariants(plan, result)),
         situations=dict(sorted(outcome.sometimes.items())),
-        untested=tuple(untested.of_run(scenario, plan, outcome.world, verdict.asked, outcome.sometimes)),
+        untested=tuple(untested.of_run(scenario, plan, outcome.world, result.asked, outcome.sometimes)),
     )
 
 
@@ -121,7 +122,7 @@ def _sent(outcome: Outcome) -> Iterator[Sent]:
                 yield Sent(name, kind, *outcome.sent[name, kind])
 
 
-def _invariants(plan: Plan, verdict: Verdict) -> Iterator[Invariant]:
+def _invariants(plan: Plan, result: Result) -> Iterator[Invariant]:
     for name in INVARIANTS:
-        found = tuple((row.node, row.what) for row in verdict.violations if row.invariant == name)
-        yield Invariant(name, untested.MEANINGS[name], name in plan.invariants, verdict.asked[name], found)
+        found = tuple((node, what) for invariant, node, what in result.violations if invariant == name)
+        yield Invariant(name, untested.MEANINGS[name], name in plan.invariants, result.asked.get(name, 0), found)

@@ -24,10 +24,9 @@ def write(report: Report, path: Path, wall_s: float | None = None) -> Written:
     """``path`` names the HTML; the JSON stands beside it, under the same name. Raises OSError."""
     data = to_json(report)
     sha256 = hashlib.sha256(data).hexdigest()
-    if isinstance(report, RunReport):
-        content = page.of_run(report, sha256, wall_s)
-    else:
-        content = sweep_page.of_sweep(report, sha256)
+    # The page is made of what the JSON says, in the order in which it says it.
+    told = from_json_untrusted(data)
+    content = page.of_run(told, sha256, wall_s) if isinstance(told, RunReport) else sweep_page.of_sweep(told, sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".json")
     beside.write_bytes(data)

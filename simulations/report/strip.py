@@ -93,14 +93,17 @@ def _faults_end(found: Drawing, axis: TimeAxis, report: RunReport, height: float
 
 def bands(faults: Iterable[Fault]) -> Iterator[tuple[float, float, str]]:
     """(begin, end, who): what begins and ends together is one band, as a partition is made of cuts from each side."""
-    key = lambda fault: (fault.begin_s, fault.end_s)  # noqa: E731
-    for (begin_s, end_s), group in groupby(sorted(faults, key=key), key):
+    for (begin_s, end_s), group in groupby(sorted(faults, key=_span), _span):
         members = list(group)
         if members[0].receivers:
             who = _ways(members)
         else:
             who = words.listed([name for fault in members for name in fault.nodes])
         yield begin_s, end_s, who
+
+
+def _span(fault: Fault) -> tuple[float, float]:
+    return fault.begin_s, fault.end_s
 
 
 def _ways(faults: Sequence[Fault]) -> str:
