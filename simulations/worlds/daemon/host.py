@@ -96,6 +96,7 @@ class Host:
         self.skew_s = self.drift = self.drift_from_s = 0.0
         self.sometimes: Counter[str] = Counter()
         self.peaks: Counter[str] = Counter()
+        self.reports: Counter[str] = Counter()
         self.changed = trio.Event()
         """Set and made anew whenever it starts to serve or ends."""
         self._network = network
@@ -282,6 +283,7 @@ class Host:
 
     def _report(self, report: Report) -> None:
         self._note("reports", report.code, report.reason)
+        self.reports[report.code] += 1
         if report.code in DEFECTS:
             self._sight("I8", self.name, f"{report.code}: {report.reason}")
 
