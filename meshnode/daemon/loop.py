@@ -213,25 +213,39 @@ class Loop:
 
     async def _decide(self) -> None:
         while not self._stopping or self._inbox:
-            if not self._inbox:
-                self._inbox_wake = trio.Event()
-                delay = self.node.next_deadline() - self._clock().monotonic_s
-                with trio.move_on_after(max(0.0, delay)):
-                    await self._inbox_wake.wait()
-            else:
-                await trio.lowlevel.checkpoint()
-            while len(self._groups) >= GROUPS_MAX or self._group_bytes >= GROUP_BYTES_MAX:
-                await self._groups_room.wait()
-            events = self._next_events()
-            self._inbox_room = _announce(self._inbox_room)
-            step = self.node.step(events, self._clock())
-            self._submit(step.commit, step.effects)
+            # One scope for all waits that end before the node's deadline: a scope costs as much as a short step.
+            with trio.CancelScope() as alarm:
+                while not self._stopping or self._inbox:
+                    await self._wait_for_events(alarm)
+                    await self._take_step()
+            if alarm.cancelled_caught:
+                await self._take_step()
         step = self.node.stop(self._clock())
         self._submit(step.commit, step.effects)
         while self._groups or self._committing:
             self._idle = trio.Event()
             await self._idle.wait()
         self.stopped.set()
+
+    async def _wait_for_events(self, alarm: trio.CancelScope) -> None:
+        """Until something has come in, or the alarm rings: at the node's next deadline."""
+        if self._inbox:
+            await trio.lowlevel.checkpoint()
+            return
+        self._inbox_wake = trio.Event()
+        # The node's clock may stand behind trio's: in a simulation of a machine that was paused.
+        deadline = self.node.next_deadline() + (trio.current_time() - self._clock().monotonic_s)
+        if alarm.deadline != deadline:
+            alarm.deadline = deadline
+        await self._inbox_wake.wait()
+
+    async def _take_step(self) -> None:
+        while len(self._groups) >= GROUPS_MAX or self._group_bytes >= GROUP_BYTES_MAX:
+            await self._groups_room.wait()
+        events = self._next_events()
+        self._inbox_room = _announce(self._inbox_room)
+        step = self.node.step(events, self._clock())
+        self._submit(step.commit, step.effects)
 
     def _next_events(self) -> list[Event]:
         """What one step handles: everything that has come in, within the bounds of a step."""

@@ -53,7 +53,8 @@ class MemorySettings:
     hello_timeout_seconds: float = 3.0
     links_max: int = 256
     window_bytes: int = 262_144
-    """Sent on a stream and not yet consumed at the other end; one frame may always be."""
+    """Sent on a stream and not yet consumed at the other end; while less than an eighth is, one more frame may always
+    be."""
     control_queue_bytes_max: int = CONTROL_QUEUE_BYTES_MAX
     bulk_queue_bytes_max: int = BULK_QUEUE_BYTES_MAX
     receive_records_max: int = RECEIVE_RECORDS_MAX
@@ -152,6 +153,8 @@ class MemoryTransport:
         """When the first message of each line arrives. A heap."""
         self._repeats: dict[_Line, int] = {}
         self._wake = trio.Event()
+        self._links_due = math.inf
+        """No link has a deadline before this: each may have moved on since it was looked at."""
         self._is_running = False
         # Stands for the certificate of a process start: a restarted transport has another.
         self.tls_sha256 = hashlib.sha256(f"{network.seed} {network.count_starts()} {name}".encode()).digest()
@@ -222,6 +225,12 @@ class MemoryTransport:
             arrival = trio.current_time() + self._network.delay_seconds(self.name, message.receiver)
             receiver._enqueue(_Line(self.name, message.sender_link, message.channel), arrival, self._sent, message)
 
+    def note_deadline(self, deadline: float) -> None:
+        """A link has one that may be earlier than before."""
+        if deadline < self._links_due:
+            self._links_due = deadline
+            self._wake.set()
+
     def on_up(self, record: LinkUp) -> None:
         self._delivery.put(record)
 
@@ -248,7 +257,7 @@ class MemoryTransport:
     def _add_link(self, peer: str, peer_link: int, dialed: bool) -> MemoryLink:
         self._links_made += 1
         link = self._links[self._links_made] = MemoryLink(self, self._links_made, peer, peer_link, dialed)
-        self._wake.set()
+        self.note_deadline(link.deadline())
         return link
 
     def _on_consumed(self, record: Received) -> None:
@@ -264,18 +273,26 @@ class MemoryTransport:
 
     async def _work(self) -> None:
         while True:
-            deadline = min((link.deadline() for link in self._links.values()), default=math.inf)
-            if self._due:
-                deadline = min(deadline, self._due[0][0])
-            with trio.CancelScope(deadline=deadline):
-                await self._wake.wait()
-            self._wake = trio.Event()
-            now = trio.current_time()
-            while self._due and self._due[0][0] <= now:
-                self._work_off(heapq.heappop(self._due)[3], now)
+            # One scope for all waits that end before their deadline: a scope costs as much as handing on a message.
+            with trio.CancelScope() as scope:
+                while True:
+                    deadline = min(self._links_due, self._due[0][0] if self._due else math.inf)
+                    if scope.deadline != deadline:
+                        scope.deadline = deadline
+                    await self._wake.wait()
+                    self._wake = trio.Event()
+                    self._handle_due(trio.current_time())
+            self._handle_due(trio.current_time())
+
+    def _handle_due(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            self._work_off(heapq.heappop(self._due)[3], now)
+        if now >= self._links_due:
+            self._links_due = math.inf
             for link in list(self._links.values()):
                 if now >= link.deadline():
                     link.handle_deadline(now)
+            self._links_due = min((link.deadline() for link in self._links.values()), default=math.inf)
 
     def _work_off(self, key: _Line, now: float) -> None:
         """The first message of a line arrives, or is lost and comes again; then the next one is due."""

@@ -19,6 +19,11 @@ from meshnode.transport.base import HELLO_BYTES_MAX, peer_code_untrusted, reason
 if TYPE_CHECKING:
     from meshnode.transport.memory import MemoryTransport
 
+CREDIT_SHARE = 8
+"""What the daemon took is told to the sender once it is an eighth of the window, as QUIC does, not frame by frame: that
+would be as many messages again. So a sender with less than this under way may always send one more frame: else a large
+frame could wait for a word that only more frames would bring."""
+
 
 class State(Enum):
     HANDSHAKE = "handshake"
@@ -72,6 +77,9 @@ class MemoryLink:
         self._peer_tls_sha256 = b""
         self._state_deadline = now + self._settings.connect_timeout_seconds
         self._heard_at = self._asked_at = now
+        self._credit_bytes = max(1, transport.settings.window_bytes // CREDIT_SHARE)
+        self._owed_bytes = [0, 0]
+        """Taken by the daemon and not yet told to the peer."""
         self._reported_at = float("-inf")
         self._queues: tuple[deque[bytes], deque[bytes]] = (deque(), deque())
         self._queued_bytes = [0, 0]
@@ -109,24 +117,28 @@ class MemoryLink:
             self._transport.on_end(self, code, reason or reason_of(code))
 
     def deadline(self) -> float:
+        """Until the next call only moves on, but where the state changes: then the transport is told."""
         if self.state is not State.UP:
             return self._state_deadline
-        return min(
-            self._heard_at + self._settings.idle_timeout_seconds, self._asked_at + self._settings.keepalive_seconds
-        )
+        settings = self._settings
+        return min(self._heard_at + settings.idle_timeout_seconds, self._keepalive_at())
 
     def handle_deadline(self, now: float) -> None:
         if self.state is State.UP:
             if now >= self._heard_at + self._settings.idle_timeout_seconds:
                 self.close("idle-timeout")
-            elif now >= self._asked_at + self._settings.keepalive_seconds:
-                self._post(Kind.PING)
+            elif now >= self._keepalive_at():
+                self._ping()
         elif now >= self._state_deadline:
             self.close("connect-timeout" if self.state is State.HANDSHAKE else "hello-timeout")
 
     def on_consumed(self, frame: Received) -> None:
         """The daemon took a frame."""
-        self._post(Kind.CONSUMED, channel=frame.channel, count=len(frame.data))
+        owed = self._owed_bytes[frame.channel] + len(frame.data)
+        if owed >= self._credit_bytes:
+            self._post(Kind.CONSUMED, channel=frame.channel, count=owed)
+            owed = 0
+        self._owed_bytes[frame.channel] = owed
 
     def on_message(self, message: Message) -> None:
         self._heard_at = trio.current_time()
@@ -158,6 +170,7 @@ class MemoryLink:
         self._peer_tls_sha256 = message.data
         self.state = State.HELLO
         self._state_deadline = self._heard_at + self._settings.hello_timeout_seconds
+        self._transport.note_deadline(self._state_deadline)
         if self.dialed:
             self._send_hello()
         else:
@@ -184,7 +197,8 @@ class MemoryLink:
         self.state = State.UP
         self.was_up = True
         self._transport.on_up(LinkUp(self.number, peer, self.address, self.dialed))
-        self._post(Kind.PING)
+        self._ping()
+        self._transport.note_deadline(self.deadline())
 
     def _report_round_trip(self, sent_at: float) -> None:
         if self._heard_at >= self._reported_at + self._settings.round_trip_report_seconds:
@@ -195,12 +209,20 @@ class MemoryLink:
         queue, window = self._queues[channel], self._settings.window_bytes
         while queue:
             in_flight = self._in_flight_bytes[channel]
-            if in_flight and in_flight + len(queue[0]) > window:
+            if in_flight >= self._credit_bytes and in_flight + len(queue[0]) > window:
                 return
             data = queue.popleft()
             self._queued_bytes[channel] -= len(data)
             self._in_flight_bytes[channel] += len(data)
             self._post(Kind.FRAME, channel=channel, data=data)
+
+    def _keepalive_at(self) -> float:
+        """Whoever has not heard anything for so long asks."""
+        return max(self._heard_at, self._asked_at) + self._settings.keepalive_seconds
+
+    def _ping(self) -> None:
+        self._asked_at = trio.current_time()
+        self._post(Kind.PING)
 
     def _post(
         self,
@@ -210,17 +232,6 @@ class MemoryLink:
         count: int = 0,
         sent_at: float | None = None,
     ) -> None:
-        now = trio.current_time()
-        self._asked_at = now
-        self._transport.post(
-            Message(
-                kind,
-                self.address,
-                self._peer_link,
-                self.number,
-                channel,
-                data,
-                count,
-                now if sent_at is None else sent_at,
-            )
-        )
+        if sent_at is None:
+            sent_at = trio.current_time()
+        self._transport.post(Message(kind, self.address, self._peer_link, self.number, channel, data, count, sent_at))
