@@ -101,7 +101,8 @@ class Reader:
             state = self._catalog.state_at(damage.place)
             if state is not None:
                 state.head_known = False
-                if damage.kind == ENTRY:
+                # Behind the top is no hole: the log ends before it, and grows over it again.
+                if damage.kind == ENTRY and damage.place & POSITION_MASK <= state.top:
                     state.holes.add(damage.place & POSITION_MASK)
 
     # --- entries ------------------------------------------------------------------------------------------------
@@ -205,8 +206,8 @@ class Reader:
     def journal_last(self) -> int:
         below = _INT64_MAX
         while rows := self.rows(_SELECT_LAST_JOURNAL, below):
-            number, place, check = rows[0]
-            if journal_check(number, place) == check:
+            number = rows[0][0]
+            if is_journal_row(rows[0]):
                 return int(number)
             if not self._ledger.has(JOURNAL, number):
                 self.quarantine(Damage(JOURNAL, number, content_of(rows[0])))
@@ -242,6 +243,12 @@ def is_seal(row: Row) -> bool:
     """A row of _SELECT_SEALS is what was written. A flipped bit can change a column's type."""
     place, signature, check = row
     return isinstance(signature, bytes) and seal_check(place, signature) == check
+
+
+def is_journal_row(row: Row) -> bool:
+    """A row of the table ``journal`` is what was written."""
+    number, place, check = row
+    return isinstance(place, int) and journal_check(number, place) == check
 
 
 def is_size(row: Row) -> bool:

@@ -25,7 +25,7 @@ from meshnode.storage.catalog import Catalog, LogState
 from meshnode.storage.damage import DamageLedger, row_damaged
 from meshnode.storage.faults import fault
 from meshnode.storage.overlay import Overlay
-from meshnode.storage.reader import Reader
+from meshnode.storage.reader import Reader, is_journal_row
 from meshnode.storage.rows import (
     ENTRY,
     JOURNAL,
@@ -35,7 +35,6 @@ from meshnode.storage.rows import (
     Damage,
     content_of,
     first_place,
-    journal_check,
     last_place,
 )
 from meshnode.storage.scrub import scrub_slice
@@ -283,7 +282,7 @@ class SqliteLogStore:
                 if self._ledger.has(JOURNAL, number):
                     continue
                 row = rows.get(number)
-                if row is not None and journal_check(number, row[1]) == row[2]:
+                if row is not None and is_journal_row(row):
                     place = int(row[1])
             state = self._catalog.state_at(place) if place is not None else None
             if state is None or place is None:

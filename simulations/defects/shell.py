@@ -10,7 +10,6 @@ from simulations.defects.table import DEFECTS, Defect
 from simulations.worlds.daemon import DaemonWorld
 from simulations.worlds.daemon.defects import DEFECTS as OF_THE_SHELL
 
-RESTARTS = "slow-disks-and-restarts"
 FLOOD = str(Path(__file__).with_name("flood.toml"))
 SLOW_HUB = {"EU": (4.0, 5.0)}
 """A disk that is far slower than what comes in: what has no bound grows."""
@@ -21,6 +20,6 @@ for _name, _defect in OF_THE_SHELL.items():
         _defect.meaning,
         nullcontext,
         _defect.invariants,
-        FLOOD if _flooded else RESTARTS,
-        partial(DaemonWorld, _defect.parts, SLOW_HUB if _flooded else {}),
+        FLOOD if _flooded else _defect.scenario,
+        partial(DaemonWorld, _defect.parts, SLOW_HUB if _flooded else None),
     )

@@ -42,7 +42,7 @@ class Client:
     """One connection, one request at a time."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
+        self.stream = stream
         self._buffer = b""
 
     async def ask(self, method: str, path: str, body: Any = None) -> Answer:
@@ -50,7 +50,7 @@ class Client:
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nMeshnode-Operator: {OPERATOR}\r\n"
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
-        await self._send(head.encode() + b"\r\n" + data)
+        await self.send(head.encode() + b"\r\n" + data)
         lines = (await self._until(b"\r\n\r\n")).decode().lower().split("\r\n")
         size = next(int(line.partition(": ")[2]) for line in lines if line.startswith("content-length: "))
         while len(self._buffer) < size:
@@ -63,11 +63,11 @@ class Client:
 
     async def events(self, after: str) -> AsyncIterator[tuple[str, HistoryView | None]]:
         """(cursor, entry), without entry where only the cursor moved. Ends in NoAnswer, or RefusalError."""
-        await self._send(f"GET /v1/events?after={after} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await self.send(f"GET /v1/events?after={after} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         head = await self._until(b"\r\n\r\n")
         status = int(head.split()[1])
         if status != 200:
-            body = self._buffer + await self._stream.receive_some(RECEIVE_BYTES)
+            body = self._buffer + await self.stream.receive_some(RECEIVE_BYTES)
             raise RefusalError(msgspec.json.decode(body)["code"], "the stream was refused")
         cursor, name = after, ""
         while True:
@@ -84,9 +84,9 @@ class Client:
             elif not line and not name:
                 yield cursor, None
 
-    async def _send(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         try:
-            await self._stream.send_all(data)
+            await self.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise NoAnswer from error
 
@@ -98,7 +98,7 @@ class Client:
 
     async def _more(self) -> None:
         try:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
+            data = await self.stream.receive_some(RECEIVE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise NoAnswer from error
         if not data:

@@ -6,14 +6,21 @@ None of this is the product's; a defect that no seed finds means that a checker 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from socket import socket
 from typing import NamedTuple
 
 import trio
 
-from meshnode.api.service import JournalPage
-from meshnode.core.events import Effect, JournalGrew, Reply, Send
+from meshnode.api.access import UserAccount
+from meshnode.api.connection import Connection
+from meshnode.api.server import ApiServer, _Counter
+from meshnode.api.service import JournalPage, NodeService
+from meshnode.api.settings import ApiLimits
+from meshnode.core.events import ChangeIncident, Effect, JournalGrew, OpenIncident, Reply, Send, ShareIncident, Written
 from meshnode.core.ids import IncidentId
-from meshnode.daemon.loop import Loop
+from meshnode.daemon.loop import Loop, _Waiting
 from meshnode.daemon.service import Service
 from meshnode.errors import LocalFaultError
 from meshnode.transport.base import Record
@@ -109,11 +116,71 @@ class _ShowsAllThatIsStaged(Service):
         return JournalPage(views, looked)
 
 
+class _ForgetsNoRequest(Loop):
+    """What is known of a request is kept when it was answered."""
+
+    async def request(self, make: Callable[[int], OpenIncident | ChangeIncident | ShareIncident]) -> Written:
+        try:
+            return await super().request(make)
+        finally:
+            self._requests[self._request_numbers] = self._requests.get(self._request_numbers, _Waiting())
+
+
+class _StopsWithinAStep(Loop):
+    """Whoever stops it while it waits for the disk leaves what is staged to luck."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._commit)
+            nursery.start_soon(self._decide)
+            task_status.started()
+            while not self._stopping:
+                self._inbox_wake = trio.Event()
+                await self._inbox_wake.wait()
+            nursery.cancel_scope.cancel()
+        self.stopped.set()
+
+
+class _KeepsWhoIsGone(ApiServer):
+    """A connection counts for ever."""
+
+    async def _run(self, connection: Connection, uid: int, account: UserAccount, open_here: _Counter) -> None:
+        await connection.run()
+
+
+class _WaitsForTheSilent(ApiServer):
+    """Half a request may take as long as it likes."""
+
+    def __init__(
+        self,
+        service: NodeService,
+        limits: ApiLimits,
+        count_refusal: Callable[[str], None],
+        uid_of: Callable[[socket], int],
+    ) -> None:
+        super().__init__(service, replace(limits, request_read_s=1e6, idle_s=1e6), count_refusal, uid_of)
+
+
+class _WaitsForTheDeaf(ApiServer):
+    """Whoever does not read is written to for ever."""
+
+    def __init__(
+        self,
+        service: NodeService,
+        limits: ApiLimits,
+        count_refusal: Callable[[str], None],
+        uid_of: Callable[[socket], int],
+    ) -> None:
+        super().__init__(service, replace(limits, write_s=1e6), count_refusal, uid_of)
+
+
 class Defect(NamedTuple):
     meaning: str
     parts: Parts
     invariants: tuple[str, ...]
     """Any of these catches it."""
+    scenario: str = "slow-disks-and-restarts"
+    """Whose seeds look for it."""
 
 
 DEFECTS: dict[str, Defect] = {
@@ -135,6 +202,16 @@ DEFECTS: dict[str, Defect] = {
     "stop-drops-requests": Defect("a stop in order drops what was asked", Parts(loop=_StopsAtOnce), ("I6",)),
     "lost-wake-up": Defect("readers sleep on when the journal grows", Parts(loop=_LosesWakeUps), ("I3", "I6")),
     "stream-skips": Defect("of events that come together only the first is told", Parts(service=_SkipsEvents), ("I3",)),
+    "requests-kept": Defect("a request is remembered for ever", Parts(loop=_ForgetsNoRequest), ("I7",)),
+    "stop-cancels": Defect("a stop cancels what waits for the disk", Parts(loop=_StopsWithinAStep), ("I6",)),
+    "gone-clients-kept": Defect("a client that went keeps its place", Parts(server=_KeepsWhoIsGone), ("I6", "I7")),
+    "silent-clients-kept": Defect(
+        "half a request holds its connection", Parts(server=_WaitsForTheSilent), ("I6", "I7")
+    ),
+    "deaf-clients-kept": Defect("a client that does not read is kept", Parts(server=_WaitsForTheDeaf), ("I6", "I7")),
+    "queues-without-end": Defect(
+        "links queue whatever they are given", Parts(queues_end=False), ("I7",), "full-queues"
+    ),
     "stream-repeats": Defect(
         "of events that come together the last is told twice", Parts(service=_RepeatsEvents), ("I3",)
     ),

@@ -15,7 +15,9 @@ class DiskQueue:
     comes before or after the bytes have reached the disk, by chance.
     """
 
-    def __init__(self, rng: Random, seconds: tuple[float, float]) -> None:
+    def __init__(self, rng: Random, seconds: tuple[float, float], on_written: Callable[[], None]) -> None:
+        """``on_written`` is called when a job is over: then most is waiting for the next."""
+        self._on_written = on_written
         self._rng = rng
         self._seconds = seconds
         self._scope: trio.CancelScope | None = None
@@ -57,6 +59,7 @@ class DiskQueue:
                 job()
                 self.stage = "written"
                 await trio.sleep(seconds - before_s)
+                self._on_written()
         finally:
             if not self._dead:
                 self.stage = "idle"

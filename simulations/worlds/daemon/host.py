@@ -7,9 +7,10 @@ memory, in place of the disk's thread a queue that sleeps by the virtual clock.
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import trio
@@ -25,7 +26,7 @@ from meshnode.core.ids import IncidentId, LogId
 from meshnode.core.node import Node, NodeSettings
 from meshnode.core.peers import ConfiguredPeer, DialSettings
 from meshnode.core.reading import Reading
-from meshnode.daemon.links import CountingTransport, Links
+from meshnode.daemon.links import CountingTransport
 from meshnode.daemon.loop import EVENTS_PER_STEP_MAX, GROUPS_MAX, INBOX_MAX, Loop
 from meshnode.daemon.service import Service
 from meshnode.daemon.serving import STOP_GRACE_S, Rooms, serve
@@ -37,7 +38,7 @@ from simulations.scenario.records import NodeSpec
 from simulations.worlds.cast import START_WALL_MS, SeededSealer, make_identity
 from simulations.worlds.clockwork import Trace
 from simulations.worlds.daemon.disk import DiskQueue
-from simulations.worlds.daemon.network import PlanNetwork, Watch, WatchedTransport, address_of
+from simulations.worlds.daemon.network import PlanNetwork, SlowLinks, Watch, WatchedTransport, address_of
 from simulations.worlds.disk import Disk
 from simulations.worlds.host import sizes_of
 
@@ -45,6 +46,15 @@ VALID_YEARS = 15
 """Of certificates: no clock skew of a scenario leaves this."""
 DEFECTS = frozenset(("transport-failed", "internal-error"))
 """Reports and counts that only a defect of the program makes."""
+SMALL_BUFFER_BYTES = 4_096
+"""What the kernel takes for a client that does not read, before the daemon has to wait for it."""
+SLOW_START_S = 3.0
+SLOW_START_CHANCE = 0.3
+"""Of a life: links come up to so long before the node is there to hear of them, as where a large store is loaded."""
+NARROW_CHANCE = 0.3
+NARROW = {"window_bytes": 4_096, "control_queue_bytes_max": 4_096, "bulk_queue_bytes_max": 8_192}
+"""Links of a seed that meets full windows and full queues within a minute: what happens then does not depend on how
+much they hold. A daemon's own hold a thousand times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,9 @@ class Parts:
     node: type[Node] = Node
     loop: type[Loop] = Loop
     service: type[Service] = Service
+    server: type[ApiServer] = ApiServer
+    queues_end: bool = True
+    """Without it links queue whatever they are given."""
 
 
 class TrioClock:
@@ -69,14 +82,14 @@ class Host:
         self,
         plan: Plan,
         spec: NodeSpec,
-        socket: str,
+        path: str,
         network: PlanNetwork,
         trace: Trace,
         sight: Callable[[str, str, str], None],
         parts: Parts,
         commit_s: tuple[float, float],
     ) -> None:
-        """``socket`` is the path of its API; ``sight(invariant, node, what)`` is told what must not be."""
+        """``path`` is that of its API's socket; ``sight(invariant, node, what)`` is told what must not be."""
         self.name = spec.name
         self.role = spec.role
         relay = spec.role != "member"
@@ -87,7 +100,11 @@ class Host:
             dial=DialSettings(redial_max_s=plan.redial_max_s),
             anti_entropy_interval_s=plan.anti_entropy_interval_s,
         )
-        self.socket = socket
+        self.socket = path
+        self.socket_of_the_deaf = f"{path}-"
+        """The same, with a small buffer to each client."""
+        self.deaf = 0
+        """Clients who do not read what they asked for: a stop may have to leave them without it."""
         self.clock = TrioClock()
         self.disk = Disk()
         self.for_good = False
@@ -108,6 +125,8 @@ class Host:
         self._link_settings = MemorySettings(
             idle_timeout_seconds=plan.idle_timeout_s, keepalive_seconds=plan.idle_timeout_s / 3
         )
+        if Random(f"links {plan.seed}").random() < NARROW_CHANCE:
+            self._link_settings = replace(self._link_settings, **NARROW)
         self._paused_now: Now | None = None
         self._scope: trio.CancelScope | None = None
         self._stop = trio.Event()
@@ -118,6 +137,8 @@ class Host:
         self.over.set()
         self.loop: Loop | None = None
         self.service: Service | None = None
+        self.server: ApiServer | None = None
+        self._transport_now: WatchedTransport | None = None
         self.queue = self._queue()
         self.serving = False
         self.life = 0
@@ -138,7 +159,14 @@ class Host:
         return self.serving and not self.paused
 
     def measure(self) -> None:
-        """Notes the most that anything ever was; the queues of the loop have limits of their own."""
+        """Notes the most that anything ever was."""
+        if self.node is not None:
+            for name, size in sizes_of(self.node).items():
+                self.peaks[name] = max(self.peaks[name], size)
+        self._measure_links()
+
+    def _measure_loop(self) -> None:
+        """Its queues have limits of their own."""
         if self.loop is not None:
             for what, size, size_max in (
                 ("inbox", len(self.loop._inbox), INBOX_MAX + EVENTS_PER_STEP_MAX),
@@ -147,9 +175,23 @@ class Host:
                 self.peaks[what] = max(self.peaks[what], size)
                 if size > size_max:
                     self._sight("I7", self.name, f"{what}: {size}, more than {size_max}")
-        if self.node is not None:
-            for name, size in sizes_of(self.node).items():
-                self.peaks[name] = max(self.peaks[name], size)
+
+    def _measure_links(self) -> None:
+        transport, settings = self._transport_now, self._link_settings
+        if transport is None:
+            return
+        sizes = (settings.control_queue_bytes_max, settings.bulk_queue_bytes_max)
+        for what, size_max, size in zip(("control", "bulk"), sizes, transport.queued_bytes(), strict=True):
+            if size > max(size_max, transport.frame_bytes_max):
+                self._sight("I7", self.name, f"{size} bytes are queued for one link ({what}), more than {size_max}")
+
+    def left_behind(self) -> list[str]:
+        """What it keeps of clients that are gone, at a moment when a display is connected, and at most one reader."""
+        if self.loop is None or self.server is None:
+            return []
+        connections, requests = len(self.server._connections), len(self.loop._requests)
+        found = [f"{connections} connections of clients, and at most 2 are there"] if connections > 2 else []
+        return found + ([f"{requests} requests that nobody waits for"] if requests else [])
 
     def now(self) -> Now:
         return self._paused_now or self._clock()
@@ -165,7 +207,7 @@ class Host:
     # --- life -----------------------------------------------------------------------------------------------------
 
     def _queue(self) -> DiskQueue:
-        return DiskQueue(Random(self._rng.random()), self._commit_s)
+        return DiskQueue(Random(self._rng.random()), self._commit_s, self._measure_loop)
 
     async def run(self) -> None:
         """One life: until it is told to stop, killed, or met a defect."""
@@ -184,24 +226,31 @@ class Host:
             self.for_good = True
         if not in_time:
             self.sometimes["a stop that was cut short"] += 1
-            if not self.disk.full and 3 * self._commit_s[1] < STOP_GRACE_S:
+            if not self.disk.full and not self.deaf and 3 * self._commit_s[1] < STOP_GRACE_S:
                 what = "a stop was cut short although the disk was quick: somebody was never answered"
                 self._sight("I6", self.name, what)
         elif self._stop.is_set() and not scope.cancel_called and not self.for_good:
             self.stopped[self.life] = self._stop_s
             self.sometimes["a stop in order"] += 1
-        self._network.transports.pop(address_of(self.name), None)
+        self._end_links()
         self.disk.abandon()
-        self.loop = self.service = None
+        self.loop = self.service = self.server = None
         self._network.resume(self.name)
         self.paused, self._paused_now = False, None
         self._note("down")
         self.over.set()
         self._announce(False)
 
+    def _end_links(self) -> None:
+        transport, self._transport_now = self._transport_now, None
+        if transport is not None:
+            self.sometimes["a link ended for a full send queue"] += transport.counters["send-queue-full"]
+            self.sometimes["frames left out for a full send queue"] += transport.counters["frame-dropped"]
+        self._network.transports.pop(address_of(self.name), None)
+
     def _build(self) -> Rooms:
         rng = Random(self._rng.random())
-        links = Links(self._transport)
+        links = SlowLinks(self._transport, rng.random() * SLOW_START_S if rng.random() < SLOW_START_CHANCE else 0.0)
         sealer = SeededSealer()
 
         def make_node(read_only: LocalFaultError | None) -> Node:
@@ -211,11 +260,16 @@ class Host:
 
         self.loop = self._parts.loop(make_node, self.disk, self.queue, links, self.now, self._report)
         self.service = self._parts.service(self.loop, self.disk, links, self.now)
-        server = ApiServer(self.service, ApiLimits(), self._count, uid_of=lambda _sock: 0)
-        listener = open_listener(SocketSettings(self.socket, 0o600), Access.CHANGE)
-        return Rooms(
-            self.loop, self.disk, links, server, [listener], self.identity.certificate, self._wall_s, self._report
-        )
+        self.server = self._parts.server(self.service, ApiLimits(), self._count, uid_of=self._uid_of)
+        paths = (self.socket, self.socket_of_the_deaf)
+        listeners = [open_listener(SocketSettings(path, 0o600), Access.CHANGE) for path in paths]
+        certificate = self.identity.certificate
+        return Rooms(self.loop, self.disk, links, self.server, listeners, certificate, self._wall_s, self._report)
+
+    def _uid_of(self, client: socket.socket) -> int:
+        if client.getsockname() == self.socket_of_the_deaf:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER_BYTES)
+        return 0
 
     def _transport(self) -> CountingTransport:
         authenticator = LinkAuthenticator(
@@ -226,9 +280,16 @@ class Host:
             self._wall_s,
         )
         watch = Watch(self._on_said, self._on_sent, self._on_marked)
-        return WatchedTransport(self._network, address_of(self.name), authenticator, self._link_settings, watch)
+        settings = self._link_settings
+        if not self._parts.queues_end:
+            settings = replace(settings, control_queue_bytes_max=1 << 60, bulk_queue_bytes_max=1 << 60)
+        transport = WatchedTransport(self._network, address_of(self.name), authenticator, settings, watch)
+        self._transport_now = transport
+        return transport
 
     def _on_serving(self, _nursery: trio.Nursery, _address: str) -> None:
+        if self._transport_now is not None and self._transport_now.links_up():
+            self.sometimes["links came while it started"] += 1
         self._announce(True)
 
     def _on_stopping(self) -> None:

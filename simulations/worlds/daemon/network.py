@@ -18,9 +18,10 @@ from meshnode.core import wire
 from meshnode.core.events import Channel
 from meshnode.core.hello import LinkAuthenticator
 from meshnode.core.ids import IncidentId, LogId
-from meshnode.errors import UntrustedInputError
+from meshnode.daemon.links import CountingTransport, Deliver, Links
+from meshnode.errors import MeshnodeError, UntrustedInputError
 from meshnode.transport.memory import MemoryNetwork, MemorySettings, MemoryTransport
-from meshnode.transport.memory_link import Kind, Message
+from meshnode.transport.memory_link import Kind, Message, State
 from simulations.scenario.plan import Heal, LinkFault, Plan
 from simulations.worlds import frames
 from simulations.worlds.work import MARK_BYTES
@@ -178,10 +179,21 @@ class WatchedTransport(MemoryTransport):
         self._plan_network = network
         self._watch = watch
         self._checked = b""
+        self.frame_bytes_max = 0
+        """The longest frame that a link was given: one may wait whatever the limit of a queue is."""
+
+    def queued_bytes(self) -> tuple[int, int]:
+        """The most that waits for any link: control, bulk."""
+        queued = [link._queued_bytes for link in self._links.values()] or [[0, 0]]
+        return max(row[0] for row in queued), max(row[1] for row in queued)
+
+    def links_up(self) -> int:
+        return sum(link.state is State.UP for link in self._links.values())
 
     def send(self, link: int, channel: Channel, data: bytes, droppable: bool) -> None:
         if data is not self._checked:  # the same bytes go to many links, one after the other
             self._checked = data
+            self.frame_bytes_max = max(self.frame_bytes_max, len(data))
             for incident, log, seq in _claims(data):
                 self._watch.said(incident, log, seq)
         super().send(link, channel, data, droppable)
@@ -202,6 +214,27 @@ def _class(message: Message) -> str:
     if message.kind is Kind.FRAME:
         return frames.CLASS_OF_NUMBER.get(frames.number_of(message.data), frames.OTHER)
     return frames.HELLO if message.kind in (Kind.OPEN, Kind.ACCEPT, Kind.HELLO) else frames.TRANSPORT
+
+
+class SlowLinks(Links):
+    """Links are taken for so long before the node is there to hear of them."""
+
+    def __init__(self, make: Callable[[], CountingTransport], start_s: float) -> None:
+        super().__init__(make)
+        self._start_s = start_s
+
+    async def run(
+        self,
+        deliver: Deliver,
+        on_failed: Callable[[MeshnodeError], None],
+        on_restored: Callable[[str, str], None],
+        *,
+        task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            address: str = await nursery.start(super().run, deliver, on_failed, on_restored)
+            await trio.sleep(self._start_s)
+            task_status.started(address)
 
 
 def _claims(data: bytes) -> list[tuple[IncidentId, LogId, int]]:

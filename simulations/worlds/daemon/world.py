@@ -24,10 +24,11 @@ from simulations.worlds import work
 from simulations.worlds.clockwork import Trace
 from simulations.worlds.contract import Outcome, Sighting
 from simulations.worlds.daemon.clients import Clients
-from simulations.worlds.daemon.host import Host, Parts
+from simulations.worlds.daemon.host import SLOW_START_S, Host, Parts
 from simulations.worlds.daemon.looking import Looking
 from simulations.worlds.daemon.network import PlanNetwork
 from simulations.worlds.daemon.order import seeded_order
+from simulations.worlds.daemon.rough import Rough
 from simulations.worlds.disk import Disk
 from simulations.worlds.ends import is_one, look, sample
 from simulations.worlds.host import Host as ProtocolHost
@@ -39,6 +40,10 @@ CATCH_UP_S = 5.0
 CRASH_WAIT_S = 1.0
 """At most so much later than planned comes a crash that waits for the disk to be at work."""
 TASK_ROUNDS_MAX = 20
+SLOW_CHANCE = 0.3
+SLOW_S = (4.0, 5.0)
+"""Of a seed, that one node's disk is so much slower than its peers' write (P8, D12)."""
+STOP_WHILE_STARTING_CHANCE = 0.2
 SETTLED_WITHIN_S = 60.0
 """A start or a stop on the slowest disk takes less."""
 
@@ -46,10 +51,10 @@ SETTLED_WITHIN_S = 60.0
 @dataclass(slots=True)
 class DaemonWorld:
     """``parts`` are what daemons are built of: other ones plant a defect. ``slow`` are nodes whose disk takes another
-    time than the plan says (P8): from, to, in seconds."""
+    time than the plan says (P8, D12): from, to, in seconds; without it the seed draws one, or none."""
 
     parts: Parts = field(default_factory=Parts)
-    slow: dict[str, tuple[float, float]] = field(default_factory=dict)
+    slow: dict[str, tuple[float, float]] | None = None
     timeline: bool = False
     """What is to be seen meanwhile is written down."""
     name: str = "daemon"
@@ -58,7 +63,7 @@ class DaemonWorld:
         begin_s = time.perf_counter()
         directory = Path(tempfile.mkdtemp(prefix="mn-"))
         try:
-            run = Run(plan, directory, self.parts, self.slow)
+            run = Run(plan, directory, self.parts, _draw_slow(plan) if self.slow is None else self.slow)
             looking = [run.look_on()] if self.timeline else []
             with seeded_order(plan.seed):
                 trio.run(run.perform, clock=trio.testing.MockClock(autojump_threshold=0), instruments=looking)
@@ -91,6 +96,7 @@ class Run:
             for number, spec in enumerate(plan.nodes)
         }
         self.clients = Clients(self.outcome, self.hosts, self.trace)
+        self.rough = Rough(self.outcome, self.trace)
         self._lives: trio.Nursery
         self._backups: dict[tuple[str, float], Disk] = {}
 
@@ -118,6 +124,8 @@ class Run:
                 for action in self.plan.actions:
                     nursery = faults if isinstance(action, (LinkFault, Heal, NodeFault)) else self._lives
                     nursery.start_soon(self._act, action)
+                for host in self.hosts.values():
+                    faults.start_soon(self.rough.trouble, host)
                 await trio.sleep_until(self.plan.duration_s)
                 faults.cancel_scope.cancel()
             await self._end_faults()
@@ -180,6 +188,8 @@ class Run:
         for number, name in sorted(self.clients.waiting.items()):
             self._sight("I6", name, f"request {number} was never answered")
         for host in self.hosts.values():
+            for what in host.left_behind():
+                self._sight("I7", host.name, f"still kept at the end: {what}")
             if host.reading is not None and host.queue.stage != "idle":
                 outcome.sometimes["looked at while the disk was writing"] += 1
         look(outcome, _as_looked_at(list(self.hosts.values())))
@@ -264,11 +274,21 @@ class Run:
         for _ in range(rng.randrange(TASK_ROUNDS_MAX)):
             await trio.lowlevel.checkpoint()
 
-    async def _restart(self, host: Host, _action: NodeFault) -> None:
+    async def _restart(self, host: Host, action: NodeFault) -> None:
+        rng = Random(f"{self.plan.scenario} {self.plan.seed} stop {action.number}")
         if not host.over.is_set():
             if host.paused:
                 host.resume()
+            await self._bad_moment(host, action)
             await host.stop()
+            if rng.random() < STOP_WHILE_STARTING_CHANCE:
+                life = host.life
+                self._lives.start_soon(self._start, host)
+                while host.life == life:
+                    await trio.lowlevel.checkpoint()
+                await trio.sleep(rng.choice((0.0, rng.random() * SLOW_START_S)))
+                self.outcome.sometimes["stopped while it started"] += not host.serving
+                await host.stop()
         await self._start(host)
 
     async def _pause(self, host: Host, action: NodeFault) -> None:
@@ -315,3 +335,8 @@ class Run:
 def _as_looked_at(hosts: list[Host]) -> list[ProtocolHost]:
     """Both worlds' hosts have what ``ends`` looks at: node, reading, disk, identity, clock and counts."""
     return cast("list[ProtocolHost]", hosts)
+
+
+def _draw_slow(plan: Plan) -> dict[str, tuple[float, float]]:
+    rng = Random(f"slow disk {plan.seed}")
+    return {rng.choice(plan.nodes).name: SLOW_S} if rng.random() < SLOW_CHANCE else {}
