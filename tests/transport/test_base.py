@@ -9,7 +9,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.core.events import Channel, LinkDown, LinkUp, PeerIdentity, Received
+from meshnode.core.events import Channel, DialFailed, LinkDown, LinkUp, PeerIdentity, Received
 from meshnode.core.ids import DeviceId
 from meshnode.errors import UntrustedInputError
 from meshnode.transport.base import (
@@ -169,6 +169,13 @@ async def test_a_link_that_died_before_the_daemon_heard_of_it_never_was(nursery:
         delivery.drop_frames(link)
         delivery.put(LinkDown(link, "idle-timeout"))
     assert await drain(delivery, nursery) == [up(1)]
+
+
+def test_what_happens_to_a_link_after_the_end_of_its_transport_is_nobodys_news() -> None:
+    delivery = Delivery(1, lambda _: None)
+    delivery.close()
+    delivery.put(DialFailed("198.51.100.1:7411", "shutting-down", "this node is stopping"))
+    assert not delivery.is_behind
 
 
 async def test_a_daemon_that_stopped_listening_stops_nobody(nursery: trio.Nursery) -> None:

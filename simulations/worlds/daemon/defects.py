@@ -6,7 +6,7 @@ None of this is the product's; a defect that no seed finds means that a checker 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from socket import socket
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from meshnode.api.connection import Connection
 from meshnode.api.server import ApiServer, _Counter
 from meshnode.api.service import JournalPage, NodeService
 from meshnode.api.settings import ApiLimits
+from meshnode.api.sockets import Listener
 from meshnode.core.events import ChangeIncident, Effect, JournalGrew, OpenIncident, Reply, Send, ShareIncident, Written
 from meshnode.core.ids import IncidentId
 from meshnode.daemon.loop import Loop, _Waiting
@@ -126,19 +127,18 @@ class _ForgetsNoRequest(Loop):
             self._requests[self._request_numbers] = self._requests.get(self._request_numbers, _Waiting())
 
 
-class _StopsWithinAStep(Loop):
-    """Whoever stops it while it waits for the disk leaves what is staged to luck."""
+class _CutsOff(ApiServer):
+    """A stop ends requests that are being answered."""
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._commit)
-            nursery.start_soon(self._decide)
-            task_status.started()
-            while not self._stopping:
-                self._inbox_wake = trio.Event()
-                await self._inbox_wake.wait()
-            nursery.cancel_scope.cancel()
-        self.stopped.set()
+    async def serve(
+        self, listeners: Sequence[Listener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.CancelScope() as self._cut:
+            await super().serve(listeners, task_status=task_status)
+
+    def stop(self) -> None:
+        super().stop()
+        self._cut.cancel()
 
 
 class _KeepsWhoIsGone(ApiServer):
@@ -203,7 +203,7 @@ DEFECTS: dict[str, Defect] = {
     "lost-wake-up": Defect("readers sleep on when the journal grows", Parts(loop=_LosesWakeUps), ("I3", "I6")),
     "stream-skips": Defect("of events that come together only the first is told", Parts(service=_SkipsEvents), ("I3",)),
     "requests-kept": Defect("a request is remembered for ever", Parts(loop=_ForgetsNoRequest), ("I7",)),
-    "stop-cancels": Defect("a stop cancels what waits for the disk", Parts(loop=_StopsWithinAStep), ("I6",)),
+    "stop-cuts-off": Defect("a stop ends requests that are being answered", Parts(server=_CutsOff), ("I6",)),
     "gone-clients-kept": Defect("a client that went keeps its place", Parts(server=_KeepsWhoIsGone), ("I6", "I7")),
     "silent-clients-kept": Defect(
         "half a request holds its connection", Parts(server=_WaitsForTheSilent), ("I6", "I7")

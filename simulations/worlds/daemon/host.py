@@ -114,6 +114,7 @@ class Host:
         self.sometimes: Counter[str] = Counter()
         self.peaks: Counter[str] = Counter()
         self.reports: Counter[str] = Counter()
+        """What its node and its rooms reported, over all its lives, by code."""
         self.changed = trio.Event()
         """Set and made anew whenever it starts to serve or ends."""
         self._network = network
@@ -343,8 +344,8 @@ class Host:
     # --- what it does ---------------------------------------------------------------------------------------------
 
     def _report(self, report: Report) -> None:
-        self._note("reports", report.code, report.reason)
         self.reports[report.code] += 1
+        self._note("reports", report.code, report.reason)
         if report.code in DEFECTS:
             self._sight("I8", self.name, f"{report.code}: {report.reason}")
 

@@ -13,7 +13,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import cast
 
 import trio
 import trio.testing
@@ -31,7 +30,6 @@ from simulations.worlds.daemon.order import seeded_order
 from simulations.worlds.daemon.rough import Rough
 from simulations.worlds.disk import Disk
 from simulations.worlds.ends import is_one, look, sample
-from simulations.worlds.host import Host as ProtocolHost
 from simulations.worlds.timeline import Timeline
 
 POLL_S = 1.0
@@ -108,7 +106,7 @@ class Run:
             sent: Counter[str] = Counter()
             for (_, kind), (_, size) in self.network.sent.items():
                 sent[kind] += size
-            sample(seen, now_s, _as_looked_at(list(self.hosts.values())), dict(sorted(sent.items())))
+            sample(seen, now_s, list(self.hosts.values()), dict(sorted(sent.items())))
 
         return Looking(self.plan, seen, self.hosts.values(), look_at_all)
 
@@ -168,7 +166,7 @@ class Run:
         while trio.current_time() < begin_s + self.plan.converge_within_s:
             await trio.sleep(POLL_S)
             hosts = [host for host in core if not host.for_good]
-            if not self.clients.waiting and is_one(_as_looked_at(hosts)):
+            if not self.clients.waiting and is_one(hosts):
                 self.outcome.converged_after_s = trio.current_time() - begin_s
                 return
 
@@ -192,7 +190,7 @@ class Run:
                 self._sight("I7", host.name, f"still kept at the end: {what}")
             if host.reading is not None and host.queue.stage != "idle":
                 outcome.sometimes["looked at while the disk was writing"] += 1
-        look(outcome, _as_looked_at(list(self.hosts.values())))
+        look(outcome, list(self.hosts.values()))
         for end in outcome.ends:
             end.journal_gaps += self.clients.followers[end.name].gaps
         outcome.bytes_sent.update(self.network.bytes_sent)
@@ -330,11 +328,6 @@ class Run:
 
     def _sight(self, invariant: str, node: str, what: str) -> None:
         self.outcome.sightings.append(Sighting(invariant, trio.current_time(), node, what))
-
-
-def _as_looked_at(hosts: list[Host]) -> list[ProtocolHost]:
-    """Both worlds' hosts have what ``ends`` looks at: node, reading, disk, identity, clock and counts."""
-    return cast("list[ProtocolHost]", hosts)
 
 
 def _draw_slow(plan: Plan) -> dict[str, tuple[float, float]]:
