@@ -129,6 +129,7 @@ class Exchange:
         """The peer's summary: equal means that nobody lacks anything."""
         if digest == self._holdings.digest():
             self._sync.on_equal(link)
+            self._gossip.on_equal(link)
             self._picture.on_equal(self._device(link), self._holdings)
             return
         digests = [(incident, self._holdings.incident_digest(incident)) for incident in self._holdings.incidents()]

@@ -102,6 +102,12 @@ class Gossip:
         _remember(state.pruned, log)
         return True
 
+    def on_equal(self, link: int) -> None:
+        """The peer holds what we hold: there is nothing to announce to it."""
+        state = self._links.get(link)
+        if state is not None:
+            state.announce.clear()
+
     def on_prune(self, link: int, log: LogId) -> None:
         state = self._links.get(link)
         if state is not None:
@@ -114,7 +120,12 @@ class Gossip:
 
     def on_announce(self, link: int, incident: IncidentId, log: LogId, height: int, held: int, now: float) -> None:
         """The peer holds ``height``, we hold ``held``. Waits a little for the push before it asks."""
-        if height <= held or link not in self._links:
+        state = self._links.get(link)
+        if state is None:
+            return
+        if state.announce.get((incident, log), height + 1) <= height:
+            del state.announce[incident, log]  # it need not be told what it told us
+        if height <= held:
             return
         missing = self._missing.get((incident, log))
         if missing is None:

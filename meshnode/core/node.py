@@ -165,7 +165,7 @@ class Node:
         if self._alone_since is not None and "alone" not in self.degraded:
             earliest = min(earliest, self._alone_since.monotonic_s + ALONE_AFTER_S)
         if self.read_only is None:
-            earliest = min(earliest, self.rollcall.check_at)
+            earliest = min(earliest, self.rollcall.next_deadline())
         for machine in self._machines:
             due = machine.next_deadline()
             if due is not None and due < earliest:

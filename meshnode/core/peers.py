@@ -24,7 +24,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf
+from heapq import heappop, heappush
 
 from meshnode.core.events import LinkUp, PeerIdentity
 from meshnode.core.ids import DeviceId
@@ -139,6 +139,10 @@ class Misfit:
     since_wall_ms: int
 
 
+_Dial = tuple[float, int, str]
+"""When, in which order at one time, address."""
+
+
 class Peers:
     """One per node. Times are monotonic seconds; wall time is only passed through for the picture."""
 
@@ -163,9 +167,13 @@ class Peers:
         """Accepted links beside one that works, on which the dialler said nothing yet."""
         self._misfits: dict[str, None] = {}
         """Configured addresses at which somebody else answered the last time."""
-        self._dial_at: float | None = None
-        """The earliest dial, infinity for none; None when something changed since it was looked up. Asked in each step,
-        so that a step costs the same however many addresses there are."""
+        self._dials: tuple[list[_Dial], list[_Dial]] = ([], [])
+        """Two heaps, of configured addresses and of others, so that a step costs the same however many there are. A row
+        counts while its address is due at this time and wanted; each change that makes one wanted plans it anew."""
+        self._dials_planned = 0
+        self._under_way = 0
+        for address in self._targets:
+            self._plan_dial(address, 0.0)
 
     # --- links ----------------------------------------------------------------------------------------------------
 
@@ -233,9 +241,8 @@ class Peers:
         device = event.peer.device
         peer = self.known.setdefault(device, Peer(event.peer))
         target = self._targets.get(event.address)
-        self._dial_at = None
         if target is not None and event.dialed:
-            target.dialing = False
+            self._end_dial(target)
             target.back_off_s = 0.0
             target.failing_since = None
             target.last_code = target.last_refusal = target.found = ""
@@ -274,12 +281,11 @@ class Peers:
         if peer is None:
             return None
         self._note_refusal(peer, code)
-        self._dial_at = None
         peer.link = None
         peer.since, peer.since_wall_ms = (now, wall_ms) if peer.heard else peer.unheard_since
-        for target in self._targets.values():
+        for address, target in self._targets.items():
             if peer.identity.device in (target.device, target.claimed):
-                target.next_dial_at = now + self._jittered(self._settings.redial_min_s)
+                self._plan_dial(address, now + self._jittered(self._settings.redial_min_s))
         return peer
 
     @staticmethod
@@ -294,8 +300,7 @@ class Peers:
         if target is None:
             return
         self.on_refused(address, code)
-        self._dial_at = None
-        target.dialing = False
+        self._end_dial(target)
         target.last_code = code
         if target.failing_since is None:
             target.failing_since = now
@@ -306,7 +311,7 @@ class Peers:
             return
         doubled = max(self._settings.redial_min_s, 2 * target.back_off_s)
         target.back_off_s = min(self._settings.redial_max_s, doubled)
-        target.next_dial_at = now + self._jittered(target.back_off_s)
+        self._plan_dial(address, now + self._jittered(target.back_off_s))
 
     def on_refused(self, address: str, code: str) -> None:
         """One end refused the other before there was a link, so whose address it is says who that was: the device that
@@ -321,7 +326,7 @@ class Peers:
 
     def _forget(self, address: str) -> None:
         target = self._targets.pop(address)
-        self._dial_at = None
+        self._end_dial(target)
         self._learned[target.teller] -= 1
         if target.claimed is not None:
             claims = self._claims[target.teller, target.claimed]
@@ -345,8 +350,8 @@ class Peers:
         self._learned[teller] += 1
         if claimed is not None:
             self._claims.setdefault((teller, claimed), []).append(address)
-        self._targets[address] = _Target(configured=None, claimed=claimed, teller=teller, next_dial_at=now)
-        self._dial_at = None
+        self._targets[address] = _Target(configured=None, claimed=claimed, teller=teller)
+        self._plan_dial(address, now)
         return True
 
     def _failing_since(self, address: str) -> float | None:
@@ -389,34 +394,37 @@ class Peers:
 
         The longest due first, so that many dead addresses hold no other up; those configured before all others.
         """
-        if now < self._earliest_dial():
-            return []
-        due = [
-            (target.configured is None, target.next_dial_at, address)
-            for address, target in self._targets.items()
-            if target.next_dial_at <= now and self._wanted(target)
-        ]
-        due.sort(key=lambda row: row[:2])
-        under_way = sum(target.dialing for target in self._targets.values())
-        chosen = [address for _, _, address in due[: DIALS_AT_ONCE_MAX - under_way]]
-        for address in chosen:
-            self._targets[address].dialing = True
-        self._dial_at = None
+        chosen = []
+        for heap in self._dials:
+            while self._under_way < DIALS_AT_ONCE_MAX and heap and heap[0][0] <= now:
+                row = heappop(heap)
+                if self._counts(row):
+                    self._targets[row[2]].dialing = True
+                    self._under_way += 1
+                    chosen.append(row[2])
         return chosen
 
     def next_deadline(self) -> float | None:
-        earliest = self._earliest_dial()
-        return None if earliest == inf else earliest
+        if self._under_way >= DIALS_AT_ONCE_MAX:
+            return None  # the end of one is an event; until then a wake-up would find nothing to do, again and again
+        for heap in self._dials:
+            while heap and not self._counts(heap[0]):
+                heappop(heap)
+        return min((heap[0][0] for heap in self._dials if heap), default=None)
 
-    def _earliest_dial(self) -> float:
-        if self._dial_at is None:
-            self._dial_at = self._look_for_earliest_dial()
-        return self._dial_at
+    def _plan_dial(self, address: str, at: float) -> None:
+        target = self._targets[address]
+        target.next_dial_at = at
+        self._dials_planned += 1
+        heappush(self._dials[target.configured is None], (at, self._dials_planned, address))
 
-    def _look_for_earliest_dial(self) -> float:
-        if sum(target.dialing for target in self._targets.values()) >= DIALS_AT_ONCE_MAX:
-            return inf  # the end of one is an event; until then a wake-up would find nothing to do, again and again
-        return min((target.next_dial_at for target in self._targets.values() if self._wanted(target)), default=inf)
+    def _end_dial(self, target: _Target) -> None:
+        self._under_way -= target.dialing
+        target.dialing = False
+
+    def _counts(self, row: _Dial) -> bool:
+        target = self._targets.get(row[2])
+        return target is not None and target.next_dial_at == row[0] and self._wanted(target)
 
     # --- the picture ----------------------------------------------------------------------------------------------
 

@@ -19,12 +19,14 @@ beyond this is not shown."""
 
 
 class _Told:
-    __slots__ = ("heights", "logs")
+    __slots__ = ("equal", "heights", "logs")
 
     def __init__(self) -> None:
         self.heights: dict[IncidentId, dict[LogId, int]] = {}
         self.logs = 0
         """In all incidents."""
+        self.equal: bytes | None = None
+        """The digest of what both held, as long as the peer told nothing else since."""
 
 
 class Picture:
@@ -36,25 +38,36 @@ class Picture:
 
     def on_equal(self, device: DeviceId, holdings: Holdings) -> None:
         """The peer holds exactly what we hold."""
-        self._told[device] = _Told()
+        told = self._told.get(device)
+        if told is not None and told.equal == holdings.digest():
+            return  # as at the last summary: most are
+        told = self._told[device] = _Told()
         for incident in holdings.incidents():
             self.on_equal_incident(device, incident, holdings.logs(incident))
+        told.equal = holdings.digest()
 
     def on_equal_incident(self, device: DeviceId, incident: IncidentId, heads: Sequence[LogHead]) -> None:
         """The peer holds exactly these logs of the incident."""
         told = self._told.setdefault(device, _Told())
+        told.equal = None
         told.logs += len(heads) - len(told.heights.get(incident, ()))
         told.heights[incident] = {head.log: head.height for head in heads}
 
     def on_told(self, device: DeviceId, incident: IncidentId, log: LogId, height: int) -> None:
         """The peer holds this log up to ``height``."""
-        told = self._told.setdefault(device, _Told())
-        before = told.heights.get(incident, {}).get(log)
+        told = self._told.get(device)
+        if told is None:
+            told = self._told[device] = _Told()
+        heights = told.heights.get(incident, {})
+        before = heights.get(log)
+        if before is not None and before >= height:
+            return
         if before is None:
             if told.logs >= LOGS_MAX:
                 return
             told.logs += 1
-        told.heights.setdefault(incident, {})[log] = max(height, before or 0)
+        told.heights.setdefault(incident, heights)[log] = height
+        told.equal = None
 
     def lacks(self, device: DeviceId, incident: IncidentId, heads: Sequence[LogHead]) -> int:
         """Entries of these heads that the peer had not when it last told."""

@@ -137,6 +137,10 @@ class Reading:
         replica = self._replica(incident)
         current = replica.group.write_key()
         holders = replica.group.holders(current) if current is not None else frozenset()
+        members = replica.group.members()
+        # Many are added by one entry: it is opened once.
+        places = dict.fromkeys(member.position for member in members)
+        times_ms = {place: replica.read_content(*place).time_ms for place in places}
         return [
             MemberView(
                 device=member.device.hex(),
@@ -145,9 +149,9 @@ class Reading:
                 role=member.role.name.lower(),
                 holds_current_key=member.device in holders,
                 added_by=member.added_by.hex(),
-                added_at_ms=replica.read_content(*member.position).time_ms,
+                added_at_ms=times_ms[member.position],
             )
-            for member in replica.group.members()
+            for member in members
         ]
 
     def _name_of(self, device: Any) -> str:

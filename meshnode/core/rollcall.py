@@ -31,6 +31,9 @@ KEPT_BY_HONEST_PEERS = frozenset({"roster-full", "prekey-version", "certificate-
 OUTBID_INTERVAL_S = 3_600.0
 """How often this node makes a prekey because of a record of its device that it did not make, and how often it tells of
 the twins of another device."""
+PUSH_INTERVAL_S = 0.2
+"""Between two pushes of new records: when a mesh starts, hundreds come in a second, and each was a message on every
+link. One that comes alone is pushed at once."""
 CHECK_INTERVAL_S = 600.0
 """How often the node looks whether its prekey is due: small beside the 24 hours of its life."""
 
@@ -55,6 +58,9 @@ class Rollcall:
         self._load_roster(store, now)
         self._compare_own()
         self.check_at = now.monotonic_s
+        self._unsaid: list[tuple[Enrolled, int | None]] = []
+        """New records that are passed on together, and the link that brought each; None for an own one."""
+        self._say_at = now.monotonic_s
         self._outbid_at = now.monotonic_s
 
     def _load_ring(self, store: LogStore) -> PrekeyRing:
@@ -105,7 +111,8 @@ class Rollcall:
             self._outbox.send(link, wire.RosterRecords(part), bulk=True)
 
     def on_records(self, link: int, message: wire.RosterRecords, links: list[int], now: Now) -> None:
-        """Takes in newer records and pushes them on to the other ``links``.
+        """Takes in newer records and pushes them on to the other ``links``: at once, or together with what else comes
+        while the last push is not PUSH_INTERVAL_S old.
 
         Raises UntrustedInputError for what no honest peer would have kept.
         """
@@ -120,11 +127,12 @@ class Rollcall:
             if enrolled is None:
                 continue
             self._keep(enrolled, now)
-            self._push(enrolled, [other for other in links if other != link])
+            self._unsaid.append((enrolled, link))
             if enrolled.prekey.device == self._identity.device:
                 self.ring.rise_above(enrolled.prekey.serial)
                 self._outbox.report("restored-or-cloned", "peers know a prekey of this device that it did not make")
                 self.rotate(links, now)
+        self._say(links, now)
 
     def _look_for_twins(self, device: DeviceId, now: Now) -> None:
         """Twins of another device are told of when they appear; at most hourly, whatever a hostile device makes."""
@@ -142,7 +150,11 @@ class Rollcall:
 
     # --- the own prekey -------------------------------------------------------------------------------------------
 
+    def next_deadline(self) -> float:
+        return min(self.check_at, self._say_at) if self._unsaid else self.check_at
+
     def handle_deadline(self, links: list[int], now: Now) -> None:
+        self._say(links, now)
         if now.monotonic_s >= self.check_at:
             self.check_at = now.monotonic_s + CHECK_INTERVAL_S
             self.rotate(links, now)
@@ -160,7 +172,8 @@ class Rollcall:
             enrolled = self.roster.accept_untrusted(self._identity.certificate.bundle, record)
             if enrolled is not None:
                 self._keep(enrolled, now)
-                self._push(enrolled, links)
+                self._unsaid.append((enrolled, None))
+                self._say(links, now)
             changed = True
         if changed:
             plain = codec.encode(self.ring.to_plain())
@@ -176,10 +189,21 @@ class Rollcall:
         self._outbid_at = now.monotonic_s + OUTBID_INTERVAL_S
         return True
 
-    def _push(self, enrolled: Enrolled, links: list[int]) -> None:
-        data = wire.encode(wire.RosterRecords((_signed(enrolled),))) if links else b""
-        for link in links:
-            self._outbox.send_encoded(link, data, droppable=True)
+    def _say(self, links: list[int], now: Now) -> None:
+        """Pushes what is new, once for all links; not to the one that brought all of it."""
+        if not self._unsaid or now.monotonic_s < self._say_at:
+            return
+        sources = {source for _, source in self._unsaid}
+        records = tuple(_signed(enrolled) for enrolled, _ in self._unsaid)
+        self._unsaid.clear()
+        others = [link for link in links if sources != {link}]
+        if not others:
+            return
+        self._say_at = now.monotonic_s + PUSH_INTERVAL_S
+        for start in range(0, len(records), wire.ROSTER_RECORDS_MAX):
+            data = wire.encode(wire.RosterRecords(records[start : start + wire.ROSTER_RECORDS_MAX]))
+            for link in others:
+                self._outbox.send_encoded(link, data, droppable=True)
 
     def _keep(self, enrolled: Enrolled, now: Now) -> None:
         device = enrolled.prekey.device

@@ -8,7 +8,7 @@ or what was known before, so all nodes come to the same:
 - of one serial the record with the lowest hash counts. A device that made another is restored, cloned or hostile: they
   are **twins**. The one with the next hash is kept beside it as the proof, until a later serial ends both.
 
-A new record is pushed to all links at once, and all are compared on every link by a digest over their hashes.
+A new record is pushed to all links, and all are compared on every link by a digest over their hashes.
 """
 
 from __future__ import annotations

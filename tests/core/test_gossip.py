@@ -53,6 +53,18 @@ def test_a_pruned_link_hears_of_entries_later_and_of_many_in_one_message() -> No
     assert machine.next_deadline() is None
 
 
+def test_nobody_is_told_what_it_told_itself() -> None:
+    machine = linked(1, 2, 3)
+    for link in (1, 2, 3):
+        machine.on_prune(link, LOG)
+    spread(machine, 5, None, [1, 2, 3])
+    machine.on_announce(1, INCIDENT, LOG, 5, 5, 0.1)  # holds the same
+    machine.on_announce(2, INCIDENT, LOG, 4, 5, 0.1)  # holds less: it is told
+    machine.on_equal(3)
+    machine.on_equal(99)
+    assert machine.due_announcements(ANNOUNCE_DELAY_S) == [(2, [(INCIDENT, LOG, 5)])]
+
+
 def test_other_logs_and_other_links_stay_eager() -> None:
     machine = linked(1, 2)
     machine.on_prune(1, LOG)

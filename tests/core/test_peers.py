@@ -554,6 +554,9 @@ def test_whatever_happens_every_configured_peer_is_linked_dialled_or_due(script:
             target = peers._targets[configured]
             peer = peers.known.get(target.device) if target.device else None
             assert target.dialing or (peer and peer.link is not None) or target.next_dial_at <= now + 60
+        wanted = [target.next_dial_at for target in peers._targets.values() if peers._wanted(target)]
+        under_way = sum(target.dialing for target in peers._targets.values())
+        assert peers.next_deadline() == (None if under_way >= DIALS_AT_ONCE_MAX else min(wanted, default=None))
 
 
 def test_named_is_who_is_configured_or_proved_itself_at_a_configured_address() -> None:

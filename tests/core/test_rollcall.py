@@ -14,7 +14,7 @@ from meshnode.core.events import Channel, Now, Report, Send
 from meshnode.core.identity import Identity
 from meshnode.core.log import CommitBatch
 from meshnode.core.outbox import Outbox
-from meshnode.core.rollcall import CHECK_INTERVAL_S, RING_NAMESPACE, ROSTER_NAMESPACE, Rollcall
+from meshnode.core.rollcall import CHECK_INTERVAL_S, PUSH_INTERVAL_S, RING_NAMESPACE, ROSTER_NAMESPACE, Rollcall
 from meshnode.errors import LocalFaultError
 from meshnode.storage.memory import MemoryLogStore
 
@@ -115,6 +115,27 @@ def test_a_new_record_is_pushed_on_to_every_other_link() -> None:
     assert one.said() == [(1, message), (2, message)]
     one.rollcall.on_records(3, message, [1, 2, 3], at(0))
     assert one.said() == []
+
+
+def test_records_that_come_in_a_burst_are_passed_on_together() -> None:
+    desk = started(BE)
+    desk.links = [1, 2, 3]
+    devices = [make_identity("NL", str(number)) for number in range(4)]
+    pairs = [signed(device, 5) for device in devices]
+
+    def bring(link: int, number: int, now: float) -> list[tuple[int, wire.Message]]:
+        desk.rollcall.on_records(link, wire.RosterRecords((pairs[number],)), desk.links, at(now))
+        return desk.said()
+
+    assert bring(1, 0, 1.0) == [(link, wire.RosterRecords((pairs[0],))) for link in (2, 3)]
+    assert bring(1, 1, 1.0) == []
+    assert bring(2, 2, 1.0 + PUSH_INTERVAL_S / 2) == []
+    assert desk.rollcall.next_deadline() == 1.0 + PUSH_INTERVAL_S
+    together = wire.RosterRecords((pairs[1], pairs[2]))
+    assert desk.tick(1.0 + PUSH_INTERVAL_S) == [(link, together) for link in desk.links]
+    assert desk.tick(1.0 + 2 * PUSH_INTERVAL_S) == []
+    assert desk.rollcall.next_deadline() == CHECK_INTERVAL_S
+    assert len(bring(3, 3, 5.0)) == 2  # alone again: at once
 
 
 def test_long_rosters_take_several_messages(monkeypatch: pytest.MonkeyPatch) -> None:
