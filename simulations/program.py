@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from simulations import explain, reporting, runs
+from simulations.benchmarks import virtual_mesh
 from simulations.checks.judge import HOLES
 from simulations.defects import DEFECTS, hunt_all
 from simulations.runs import Result
@@ -100,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     planted.add_argument("--world", choices=sorted(runs.WORLDS), default="", help="another than the one in the table")
     planted.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     reporting.add_commands(command)
+    quick = command("speed", _speed, "measure how quick the protocol world is, beside a bare heap loop")
+    quick.add_argument("--shape", choices=virtual_mesh.SHAPES, default="random")
+    quick.add_argument("--nodes", type=int, nargs="+", default=[10, 30, 100, 300, 1_000], help="sizes of the mesh")
+    quick.add_argument("--seconds", type=float, default=190.0, help="virtual time; the first 90 s are the start")
+    quick.add_argument("--crypto", choices=crypto.KINDS, nargs="+", default=list(crypto.KINDS), help="signatures")
+    quick.add_argument("--json", type=Path, help="write the figures to this file too")
     command("list", _list, "name the scenarios that are shipped")
     told = command("explain", _explain, "tell what a scenario does, and what a seed makes of it")
     told.add_argument("scenario")
@@ -332,6 +339,20 @@ def _defects(options: argparse.Namespace) -> int:
         row = (found.name, str(found.seeds), by, DEFECTS[found.name].meaning, found.what[:90].replace("|", "/"))
         print(f"| {' | '.join(row)} |", flush=True)
     return VIOLATED if missed else HELD
+
+
+def _speed(options: argparse.Namespace) -> int:
+    if min(options.nodes) < virtual_mesh.NODES_MIN:
+        raise ValueError(f"--nodes must be at least {virtual_mesh.NODES_MIN}")
+    rows = []
+    for kind in options.crypto:
+        for nodes in options.nodes:
+            rows.append(virtual_mesh.measure(options.shape, nodes, options.seconds, kind))
+            print(virtual_mesh.table(rows).splitlines()[-1], file=sys.stderr, flush=True)
+    print(virtual_mesh.table(rows))
+    if options.json is not None:
+        options.json.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n", encoding="utf-8")
+    return HELD if all(row.held for row in rows) else VIOLATED
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -72,7 +72,7 @@ class _Drawing:
         commit_s = options.choices(COMMIT_S, COMMIT_WEIGHTS)[0]
         gather_s = options.choices(GATHER_S, GATHER_WEIGHTS)[0]
         crypto = "real" if self._rng("crypto").random() < REAL_CRYPTO_CHANCE else "cheap"
-        reach = shape.reach(self._scenario)
+        reach = shape.reach(self._scenario, self._rng("topology"))
         actions: list[Action] = [*self._work(), *self._timed(), *self._by_chance(off), *self._lies()]
         actions += self._last_words(actions)
         quality = self._quality(reach)

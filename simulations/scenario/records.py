@@ -18,7 +18,7 @@ DURATION_S_MAX = 400 * DAY_S
 """A year and a month: longer than any prekey lives and any cut that anybody asked for."""
 NODES_MAX = 2_000
 ROLES = ("member", "relay", "hub")
-SHAPES = ("full", "star", "ring", "line", "cliques", "europe")
+SHAPES = ("full", "star", "ring", "line", "cliques", "europe", "random")
 WORLDS = ("protocol", "daemon", "lab")
 INVARIANTS = tuple(f"I{number}" for number in range(1, 17))
 
@@ -60,6 +60,7 @@ class Topology:
     centre: str = key("", values.TEXT, "star: the node that all others are linked with")
     cliques: tuple[tuple[str, ...], ...] = key((), values.SIDES, "cliques: two lists of nodes, each linked in full")
     bridge: str = key("", values.TEXT, "cliques: the one node linked with everybody")
+    degree: int = key(8, values.count(2, 100), "random: with how many others a node is linked on average")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ from meshnode.core.roster import Enrolled, Roster
 from simulations.worlds import crypto
 
 BYTES_MAX = 8_192
-"""Larger messages are rare, and not worth the room."""
+LARGE_MAX = 256
+"""Larger messages that are remembered: one is decoded by all whom it was sent to, a moment later. At most 256 MiB,
+usually a tenth."""
 MESSAGES_MAX = 16_384
 """Decoded and encoded messages that are remembered: those of the last seconds of 1,000 nodes, at most 128 MiB."""
 ENTRIES_MAX = 16_384
@@ -67,23 +69,24 @@ def sharing(kind: str) -> Iterator[None]:
 
 def _shared() -> Iterator[tuple[Any, str, Callable[..., Any]]]:
     """(place, name, function that remembers)"""
-    yield codec, "_scan", _of_small(codec._scan, MESSAGES_MAX)
-    yield wire, "decode_untrusted", _of_small(wire.decode_untrusted, MESSAGES_MAX)
+    yield codec, "_scan", _of_bytes(codec._scan, MESSAGES_MAX)
+    yield wire, "decode_untrusted", _of_bytes(wire.decode_untrusted, MESSAGES_MAX)
     yield wire, "encode", _encode(wire.encode)
     yield wire, "run_entries_untrusted", _run_entries(wire.run_entries_untrusted)
     yield roster, "claimed_device_untrusted", lru_cache(maxsize=RECORDS_MAX)(prekeys.claimed_device_untrusted)
     yield Roster, "_verify_untrusted", _verify_record(Roster._verify_untrusted)
     yield replica, "verify_bundle_untrusted", lru_cache(maxsize=RECORDS_MAX)(certificates.verify_bundle_untrusted)
     yield entry, "log_keys", lru_cache(maxsize=ENTRIES_MAX)(entry.log_keys)
-    yield aead, "open_untrusted", _of_small(aead.open_untrusted, ENTRIES_MAX)
+    yield aead, "open_untrusted", _of_bytes(aead.open_untrusted, ENTRIES_MAX)
 
 
-def _of_small(function: Callable[..., Any], count_max: int) -> Callable[..., Any]:
-    """Of bytes, and perhaps further arguments that are smaller."""
+def _of_bytes(function: Callable[..., Any], count_max: int) -> Callable[..., Any]:
+    """Of bytes, and perhaps further arguments that are smaller. Many small ones are remembered, and few large ones."""
     remembering = lru_cache(maxsize=count_max)(function)
+    remembering_large = lru_cache(maxsize=LARGE_MAX)(function)
 
     def call(data: bytes, *more: Any) -> Any:
-        return remembering(data, *more) if len(data) <= BYTES_MAX else function(data, *more)
+        return remembering(data, *more) if len(data) <= BYTES_MAX else remembering_large(data, *more)
 
     return call
 

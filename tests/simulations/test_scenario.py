@@ -158,6 +158,26 @@ def test_the_same_seed_gives_the_same_plan_and_another_seed_another() -> None:
     assert draw(scenario(), 3) != draw(scenario(), 4)
 
 
+@pytest.mark.parametrize("relays", [0, 6])
+@pytest.mark.parametrize("degree", [2, 8])
+def test_a_random_mesh_has_its_degree_and_reaches_everybody_through_who_forwards(relays: int, degree: int) -> None:
+    groups = f'[[group]]\nname = "nocs"\ncount = {40 - relays}\n'
+    groups += f'[[group]]\nname = "stores"\nrole = "relay"\ncount = {relays}\n' if relays else ""
+    text = f'title = "x"\nstory = "x"\nduration_s = 60\n[topology]\nshape = "random"\ndegree = {degree}\n{groups}'
+    text += '[[incident]]\nname = "a"\nby = "NO1"\n'
+    plan = draw(parse(text, "random"), 3)
+    assert len(plan.reach) == len(set(plan.reach)) == max(39, 40 * degree // 2)
+    assert draw(parse(text, "random"), 3).reach == plan.reach != draw(parse(text, "random"), 4).reach
+    forwards = {node.name for node in plan.nodes if node.role == "relay" or not relays}
+    found, waiting = {min(forwards)}, [min(forwards)]
+    while waiting:
+        name = waiting.pop()
+        for other in set(plan.dials_of(name)) - found:
+            found.add(other)
+            waiting += [other] if other in forwards else []
+    assert found == {node.name for node in plan.nodes}
+
+
 def test_a_plan_survives_json() -> None:
     for name in SHIPPED:
         plan = draw(runs.load_scenario(name), 1)

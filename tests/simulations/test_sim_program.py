@@ -94,6 +94,30 @@ def test_what_is_senseless_is_refused_with_line_and_advice(tmp_path: Path, capsy
     assert program.run(["replay", str(path)]) == program.SENSELESS
 
 
+def test_the_kind_of_signature_can_be_chosen_for_one_seed(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digests = []
+    for kind in ("real", "cheap", "cheap"):
+        assert program.run(["run", str(small), "--seed", "3", "--crypto", kind, "--digest"]) == program.HELD
+        digests.append(capsys.readouterr().out)
+    assert digests[0] != digests[1] == digests[2]
+    assert program.run(["run", str(small), "--seeds", "1..2", "--crypto", "real"]) == program.SENSELESS
+    assert "each seed draws its own" in capsys.readouterr().err
+
+
+def test_speed_measures_meshes_beside_a_toy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "speed.json"
+    arguments = ["speed", "--nodes", "5", "--seconds", "95", "--crypto", "cheap", "--json", str(file)]
+    assert program.run(arguments) == program.HELD
+    titles, row = capsys.readouterr().out.splitlines()
+    assert "toy/node" in titles
+    assert "random" in row
+    (figures,) = json.loads(file.read_text(encoding="utf-8"))
+    assert figures["written"] == 5
+    assert figures["events"] > 500
+    assert program.run(["speed", "--nodes", "2"]) == program.SENSELESS
+    assert program.run(["speed", "--nodes", "5", "--seconds", "90"]) == program.SENSELESS
+
+
 def test_a_world_that_a_scenario_is_not_for_is_refused(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small.write_text('worlds = ["lab"]\n' + SMALL, encoding="utf-8")
     assert program.run(["run", str(small)]) == program.SENSELESS
