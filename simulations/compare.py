@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from simulations.checks.judge import Verdict
-from simulations.runs import Result, percentile
+from simulations.report.records import Seed
+from simulations.runs import percentile
 from simulations.scenario.plan import ShareWith
 from simulations.worlds.contract import Outcome
 
@@ -156,34 +157,36 @@ def _seconds(value: float | None) -> str | None:
 # --- before and after a change ----------------------------------------------------------------------------------------
 
 
-def of_results(names: tuple[str, str], before: Sequence[Result], after: Sequence[Result]) -> Comparison:
+Place = tuple[str, str, int]
+"""(scenario, world, seed)."""
+
+
+def of_seeds(names: tuple[str, str], before: Mapping[Place, Seed], after: Mapping[Place, Seed]) -> Comparison:
     """Two sets of results, seed by seed. Numbers are compared over the seeds that both have."""
-    old, new = ({_key(row): row for row in rows} for rows in (before, after))
-    both = sorted(old.keys() & new.keys())
+    both = sorted(before.keys() & after.keys())
+    pairs = [(before[place], after[place]) for place in both]
     found = Comparison(f"{names[0]} and {names[1]}", ("before", "after", "ratio"))
-    found.add("seeds", len(old), len(new), None)
+    found.add("seeds", len(before), len(after), None)
     found.add("seeds that both have", len(both), len(both), None)
-    found.add("failed, of those", *(sum(not rows[key].held for key in both) for rows in (old, new)), None)
-    pairs = [(old[key], new[key]) for key in both]
+    found.add("failed, of those", sum(not a.held for a, _ in pairs), sum(not b.held for _, b in pairs), None)
     for what, value in _MEASURES.items():
         measured = [(value(a), value(b)) for a, b in pairs]
         _measure(found, what, [(a, b) for a, b in measured if a is not None and b is not None])
-    changed = [(a, b) for a, b in pairs if a.held != b.held]
-    for a, b in changed:
+    changed = [(place, a, b) for place, (a, b) in zip(both, pairs, strict=True) if a.held != b.held]
+    for (scenario, world, seed), a, b in changed:
         what = "held and is violated" if a.held else "was violated and holds"
-        why = ", ".join(sorted({row[0] for row in (b if a.held else a).violations}, key=_number))
-        found.differences.append(f"{a.scenario} in {a.world}, seed {a.seed} {what}: {why}")
-    traces = sum(a.digest != b.digest for a, b in pairs)
+        found.differences.append(f"{scenario} in {world}, seed {seed} {what}: {', '.join(a.violated or b.violated)}")
+    traces = sum(a.trace != b.trace for a, b in pairs)
     if traces:
         found.differences.append(f"another trace in {traces} of {len(pairs)} seeds")
-    alone = len(old) + len(new) - 2 * len(both)
+    alone = len(before) + len(after) - 2 * len(both)
     if alone:
         found.differences.append(f"{alone} seeds stand in one of the two alone, and are not compared")
     found.same_verdict = not changed
     return found
 
 
-_MEASURES: dict[str, Callable[[Result], float | None]] = {
+_MEASURES: dict[str, Callable[[Seed], float | None]] = {
     "one after the last fault, s": lambda row: row.converged_after_s,
     "spread p50, s": lambda row: row.spread_p50_s,
     "spread p99, s": lambda row: row.spread_p99_s,
@@ -204,7 +207,3 @@ def _measure(found: Comparison, what: str, pairs: Sequence[tuple[float, float]])
     if len(pairs) > 1:
         worst = f"{max(after) / max(before):.2f}" if max(before) > 0 else None
         found.add(f"{what}: most", _seconds(max(before)), _seconds(max(after)), worst)
-
-
-def _key(row: Result) -> tuple[str, str, int]:
-    return row.scenario, row.world, row.seed

@@ -10,6 +10,7 @@ from pathlib import Path
 from simulations import compare, runs
 from simulations.report import facts, files, swept
 from simulations.report.made import made
+from simulations.report.records import Seed
 from simulations.runs import Result
 from simulations.scenario.draw import draw
 from simulations.scenario.records import Scenario
@@ -33,7 +34,9 @@ def add_commands(command: Command) -> None:
     told.add_argument("--out", type=Path, help=f"the HTML; the JSON stands beside it (default: in {REPORTS})")
 
     two = command("compare", _compare, "one plan in several worlds, or results before and after a change, side by side")
-    two.add_argument("what", nargs="+", metavar="SCENARIO | BEFORE AFTER", help="a scenario, or two files of results")
+    two.add_argument(
+        "what", nargs="+", metavar="SCENARIO | BEFORE AFTER", help="a scenario, or two .jsonl or .json files"
+    )
     two.add_argument("--worlds", default="protocol,daemon", help="of a scenario (default: protocol,daemon)")
     two.add_argument("--seed", type=int, default=1, help="of a scenario (default 1)")
 
@@ -101,9 +104,9 @@ def _compare(options: argparse.Namespace) -> int:
         found = _compare_worlds(options.what[0], options.worlds.split(","), options.seed)
     elif len(options.what) == 2:
         before, after = (Path(name) for name in options.what)
-        found = compare.of_results((str(before), str(after)), _results(before), _results(after))
+        found = compare.of_seeds((str(before), str(after)), _seeds(before), _seeds(after))
     else:
-        raise ValueError("compare takes one scenario, or two files of results")
+        raise ValueError("compare takes one scenario, or two files: .jsonl results, or a report's .json")
     print(found.text())
     return 0 if found.same_verdict else 1
 
@@ -116,6 +119,12 @@ def _compare_worlds(name: str, worlds: list[str], seed: int) -> compare.Comparis
         runs.check_world(scenario, world)
     plan = draw(scenario, seed)
     return compare.of_worlds([runs.run_plan(plan, runs.world_named(world)) for world in worlds])
+
+
+def _seeds(path: Path) -> dict[tuple[str, str, int], Seed]:
+    """Of a report, or of results."""
+    is_report = path.suffix == ".json" and path.is_file()
+    return swept.places(files.read(path) if is_report else swept.of_results(_results(path), made("")))
 
 
 def _results(path: Path) -> list[Result]:

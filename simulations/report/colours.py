@@ -36,9 +36,11 @@ def of_sides(sides: Sequence[Sequence[str]], nodes: int) -> dict[str, str]:
 
 
 def used(report: RunReport) -> list[str]:
-    """Those that occur, in the order of ``MEANINGS``."""
-    found = {colour for row in report.islands for colour in of_sides(row.sides, len(report.nodes)).values()}
-    found |= {spell.state for spell in report.spells}
+    """Those that occur once somebody has written something, in the order of ``MEANINGS``."""
+    first_s = report.writes[0].at_s if report.writes else 0.0
+    islands = [row for row in report.islands if row.end_s > first_s]
+    found = {colour for row in islands for colour in of_sides(row.sides, len(report.nodes)).values()}
+    found |= {spell.state for spell in report.spells if spell.end_s > first_s}
     return [colour for colour in MEANINGS if colour in found]
 
 

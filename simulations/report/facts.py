@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
+from simulations.checks.judge import HOLES
 from simulations.report import conflicts, reach, spells, untested, writes
-from simulations.report.records import RUN_FORMAT, Answers, Invariant, Look, Made, Node, RunReport, Sent
+from simulations.report.records import RUN_FORMAT, Answers, Invariant, Known, Look, Made, Node, RunReport, Sent, Unlike
 from simulations.runs import Result
 from simulations.scenario.places import CITIES, place_of
 from simulations.scenario.plan import Plan
@@ -32,6 +34,7 @@ def of_run(outcome: Outcome, result: Result, scenario: Scenario, made: Made) -> 
         reached = reach.Reach(names, node_spells, links, faults, end_s)
     written = tuple(writes.of_outcome(outcome, reached))
     islands = tuple(reached.islands()) if reached else ()
+    first_s = written[0].at_s if written else 0.0
     members = [node.name for node in plan.nodes if node.role == "member"]
     return RunReport(
         format=RUN_FORMAT,
@@ -61,7 +64,7 @@ def of_run(outcome: Outcome, result: Result, scenario: Scenario, made: Made) -> 
         links=links,
         faults=faults,
         islands=islands,
-        apart=tuple(reached.apart()) if reached else (),
+        apart=tuple(reached.apart(first_s)) if reached else (),
         splits=tuple(writes.splits(islands, written, members)),
         answers=_answers(outcome),
         writes=written,
@@ -70,7 +73,9 @@ def of_run(outcome: Outcome, result: Result, scenario: Scenario, made: Made) -> 
         conflicts=tuple(conflicts.of_record(outcome.acknowledged)),
         conflicts_left=max((sum(row.conflicts for row in end.incidents.values()) for end in outcome.ends), default=0),
         sent=tuple(_sent(outcome)),
+        unlike=tuple(_unlike(outcome)) if outcome.converged_after_s is None else (),
         invariants=tuple(_invariants(plan, result)),
+        known=known([result]),
         situations=dict(sorted(outcome.sometimes.items())),
         untested=tuple(untested.of_run(scenario, plan, outcome.world, result.asked, outcome.sometimes)),
     )
@@ -86,7 +91,8 @@ def _nodes(plan: Plan) -> Iterator[Node]:
     for node in plan.nodes:
         city = place_of(node.noc, node.place) or ""
         latitude, longitude = CITIES.get(city, (0.0, 0.0))
-        yield Node(node.name, node.noc, node.role, node.group, city, latitude, longitude, node.name in core)
+        in_core, lies = node.name in core, node.name in plan.liars
+        yield Node(node.name, node.noc, node.role, node.group, city, latitude, longitude, in_core, lies)
 
 
 def _answers(outcome: Outcome) -> Answers:
@@ -120,6 +126,38 @@ def _sent(outcome: Outcome) -> Iterator[Sent]:
         for kind in CLASSES:
             if (name, kind) in outcome.sent:
                 yield Sent(name, kind, *outcome.sent[name, kind])
+
+
+def _unlike(outcome: Outcome) -> Iterator[Unlike]:
+    """Of each incident: members that do not read it, and those whose picture is not the most common one."""
+    names = {incident: name for name, incident in outcome.incidents.items()}
+    core = [end for end in outcome.ends if end.name in outcome.plan.core and end.name not in outcome.plan.liars]
+    for incident in sorted({incident for end in core for incident in end.stored}):
+        name = names.get(incident, incident[:8])
+        shown = {end.name: end.incidents[incident] for end in core if incident in end.incidents}
+        members = {member for row in shown.values() for member in row.members}
+        common = Counter(row.digest for row in shown.values()).most_common(1)
+        for end in core:
+            if not end.up:
+                yield Unlike(end.name, name, "is down")
+            elif end.name in members and end.name not in shown:
+                yield Unlike(end.name, name, "is a member and does not read it")
+            elif end.name in shown and shown[end.name].digest != common[0][0]:
+                yield Unlike(end.name, name, "shows another picture than most")
+            elif end.name in shown and shown[end.name].waiting:
+                yield Unlike(end.name, name, f"holds {shown[end.name].waiting} entries that it cannot merge yet")
+
+
+def known(results: Iterable[Result]) -> tuple[Known, ...]:
+    """Summed over results."""
+    times: dict[str, Counter[str]] = {}
+    for result in results:
+        for name, count in result.known.items():
+            hole, invariant = name.split()
+            times.setdefault(hole, Counter())[invariant] += count
+    return tuple(
+        Known(hole, HOLES.get(hole, hole), dict(sorted(found.items()))) for hole, found in sorted(times.items())
+    )
 
 
 def _invariants(plan: Plan, result: Result) -> Iterator[Invariant]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from simulations.report.records import Node
 
 Point = tuple[float, float]
+GRATICULE_DEGREES = 5
 APART_PX = 9.0
 """Nodes at one place stand so far from it, in a ring."""
+LINE_COSTS = 6.0
+"""A line behind a name is as bad as so many square pixels of another name."""
 LETTER_PX = 0.62
 """Of the size of the letters: a capital of the fonts that the page asks for."""
 
@@ -27,31 +30,44 @@ class Box:
 
 def positions(nodes: Sequence[Node], reach: Iterable[tuple[str, str]], box: Box) -> dict[str, Point]:
     """On the map where every node has a place; else in a ring, or around what holds a star or two cliques together."""
-    if all(node.city for node in nodes) and len({node.city for node in nodes}) > 1:
-        return _apart(nodes, _on_map(nodes, box))
-    return _in_rings([node.name for node in nodes], set(reach), box)
+    if not is_map(nodes):
+        return _in_rings([node.name for node in nodes], set(reach), box)
+    projection = _Projection(nodes, box)
+    return _apart(nodes, {node.name: projection.point(node.latitude, node.longitude) for node in nodes})
 
 
 def is_map(nodes: Sequence[Node]) -> bool:
     return all(node.city for node in nodes) and len({node.city for node in nodes}) > 1
 
 
-def _on_map(nodes: Sequence[Node], box: Box) -> dict[str, Point]:
-    """Longitudes as narrow as they are in the middle of what is shown."""
-    middle = (min(node.latitude for node in nodes) + max(node.latitude for node in nodes)) / 2
-    flat = {node.name: (node.longitude * math.cos(math.radians(middle)), -node.latitude) for node in nodes}
-    return _fit(flat, box)
+def graticule(nodes: Sequence[Node], box: Box) -> Iterator[tuple[float, float, float, float]]:
+    """Meridians and parallels, for a map to look like one: (x1, y1, x2, y2)."""
+    if not is_map(nodes):
+        return
+    projection = _Projection(nodes, box)
+    for degrees in range(-180, 181, GRATICULE_DEGREES):
+        x, y = projection.point(degrees, degrees)
+        if 0 < x < box.width:
+            yield x, 0, x, box.height
+        if 0 < y < box.height:
+            yield 0, y, box.width, y
 
 
-def _fit(flat: Mapping[str, Point], box: Box) -> dict[str, Point]:
-    """Scaled alike in both directions, in the middle of the box."""
-    xs, ys = [x for x, _ in flat.values()], [y for _, y in flat.values()]
-    wide, high = max(xs) - min(xs), max(ys) - min(ys)
-    inner_x, inner_y = box.width - 2 * box.margin, box.height - 2 * box.margin
-    scale = min(inner_x / wide if wide else math.inf, inner_y / high if high else math.inf)
-    scale = 1.0 if scale == math.inf else scale
-    left, top = (box.width - wide * scale) / 2, (box.height - high * scale) / 2
-    return {name: (left + (x - min(xs)) * scale, top + (y - min(ys)) * scale) for name, (x, y) in flat.items()}
+class _Projection:
+    """Longitudes as narrow as they are in the middle of what is shown; scaled alike in both directions, centred."""
+
+    def __init__(self, nodes: Sequence[Node], box: Box) -> None:
+        latitudes, longitudes = [node.latitude for node in nodes], [node.longitude for node in nodes]
+        self._north, self._west = max(latitudes), min(longitudes)
+        self._narrow = math.cos(math.radians((self._north + min(latitudes)) / 2))
+        wide, high = (max(longitudes) - self._west) * self._narrow, self._north - min(latitudes)
+        inner_x, inner_y = box.width - 2 * box.margin, box.height - 2 * box.margin
+        self._scale = min(inner_x / wide if wide else math.inf, inner_y / high if high else math.inf)
+        self._left, self._top = (box.width - wide * self._scale) / 2, (box.height - high * self._scale) / 2
+
+    def point(self, latitude: float, longitude: float) -> Point:
+        x = self._left + (longitude - self._west) * self._narrow * self._scale
+        return x, self._top + (self._north - latitude) * self._scale
 
 
 def _apart(nodes: Sequence[Node], points: dict[str, Point]) -> dict[str, Point]:
@@ -131,8 +147,14 @@ class Label:
     anchor: str
 
 
-def labels(points: Mapping[str, Point], texts: Mapping[str, str], box: Box, letter_px: float) -> dict[str, Label]:
-    """Beside each node, where it covers the least of other nodes and of names that stand already."""
+def labels(
+    points: Mapping[str, Point],
+    texts: Mapping[str, str],
+    lines: Sequence[tuple[Point, Point]],
+    box: Box,
+    letter_px: float,
+) -> dict[str, Label]:
+    """Beside each node, where it covers the least of other nodes, of names that stand already, and of lines."""
     taken: list[tuple[float, float, float, float]] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points.values()]
     found = {}
     for name, (x, y) in points.items():
@@ -152,7 +174,7 @@ def labels(points: Mapping[str, Point], texts: Mapping[str, str], box: Box, lett
                 (label, (left, label.y - letter_px * 0.8, right, label.y + letter_px * 0.2))
                 for label, (left, right) in options
             ),
-            key=lambda option: _covered(option[1], taken, box),
+            key=lambda option: _covered(option[1], taken, box) + LINE_COSTS * _crossed(option[1], lines),
         )
         taken.append(where)
         found[name] = best
@@ -169,3 +191,15 @@ def _covered(
     )
     outside = max(0.0, -left) + max(0.0, right - box.width) + max(0.0, -top) + max(0.0, bottom - box.height)
     return covered + 100 * outside
+
+
+def _crossed(where: tuple[float, float, float, float], lines: Iterable[tuple[Point, Point]]) -> int:
+    """Lines that go through the box: its corners lie on both sides of them."""
+    left, top, right, bottom = where
+    found = 0
+    for (x1, y1), (x2, y2) in lines:
+        if max(x1, x2) < left or min(x1, x2) > right or max(y1, y2) < top or min(y1, y2) > bottom:
+            continue
+        corners = [(x2 - x1) * (y - y1) - (y2 - y1) * (x - x1) for x in (left, right) for y in (top, bottom)]
+        found += min(corners) < 0 < max(corners)
+    return found

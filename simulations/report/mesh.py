@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from simulations.report import colours, words
-from simulations.report.layout import Box, labels, positions
+from simulations.report.layout import Box, graticule, is_map, labels, positions
 from simulations.report.reach import Reach
-from simulations.report.records import RunReport
+from simulations.report.records import Node, RunReport
 from simulations.report.svg import Drawing
 from simulations.worlds.timeline import DOWN
 
@@ -20,8 +20,12 @@ STEPS_MAX = 400
 """Of the slider: more states than this are thinned out, and the page stays small."""
 LABELLED_MAX = 14
 """Nodes with names in a small picture."""
+CITIES_MAX = 16
+"""Nodes with the names of their cities in the large picture."""
 NONE, ONE_WAY, BLOCKED, BOTH = range(4)
 """What a link is: not there; passes in one direction; there, and nothing passes; passes."""
+LEAST_S = 1e-6
+"""Before the end, where everything still is."""
 LINK_CLASSES = ("none", "oneway", "blocked", "both")
 
 
@@ -44,6 +48,7 @@ class Mesh:
         for row in report.links:
             self._links.setdefault((row.a, row.b), []).append((row.begin_s, row.end_s))
             self._links.setdefault((row.b, row.a), []).append((row.begin_s, row.end_s))
+        self._last_s = report.end_s - LEAST_S
         self.moments = list(self._choose())
 
     def _choose(self) -> Iterator[Moment]:
@@ -51,16 +56,21 @@ class Mesh:
         report = self._report
         longest: dict[tuple[tuple[str, ...], ...], tuple[float, float]] = {}
         first_s = report.writes[0].at_s if report.writes else 0.0
+        whole: list[float] = []
         for row in report.islands:
             if row.end_s > first_s:
                 begin_s = max(row.begin_s, first_s)
+                middle_s = (begin_s + row.end_s) / 2
+                if len(row.sides) == 1 and len(row.sides[0]) == len(self._names):
+                    whole.append(middle_s)
+                    continue
                 kept = longest.get(row.sides, (0.0, 0.0))
-                longest[row.sides] = max(kept, (row.end_s - begin_s, (begin_s + row.end_s) / 2))
-        whole = [sides for sides in longest if len(sides) == 1 and len(sides[0]) == len(self._names)]
-        others = sorted((sides for sides in longest if sides not in whole), key=lambda sides: -longest[sides][0])
-        chosen = sorted(longest[sides][1] for sides in others[: MOMENTS_MAX - 2])
-        times = [longest[sides][1] for sides in whole[:1]] + chosen
-        times = sorted({round(at_s, 6) for at_s in times} | {report.end_s})
+                longest[row.sides] = max(kept, (row.end_s - begin_s, middle_s))
+        others = sorted(longest.values(), reverse=True)
+        times = [*whole[:1], *(at_s for _, at_s in others[: MOMENTS_MAX - 2])]
+        times = sorted({round(at_s, 6) for at_s in times})
+        if not times or self._node_states(times[-1]) != self._node_states(self._last_s):
+            times.append(self._last_s)
         for number, at_s in enumerate(times[:MOMENTS_MAX]):
             yield Moment(chr(ord("A") + number), at_s, self._caption(at_s))
 
@@ -89,7 +99,7 @@ class Mesh:
     def _node_states(self, at_s: float) -> dict[str, str]:
         found = dict.fromkeys(self._names, DOWN)
         for spell in self._report.spells:
-            if spell.begin_s <= at_s < spell.end_s or (spell.end_s == self._report.end_s == at_s):
+            if spell.begin_s <= at_s < spell.end_s:
                 found[spell.node] = spell.state
         found.update(colours.of_sides(self._reach.sides(self._reach.at(at_s)), len(self._names)))
         return found
@@ -98,9 +108,7 @@ class Mesh:
 
     def small(self, moment: Moment) -> Drawing:
         found = Drawing(SMALL.width, SMALL.height, f"The mesh at {words.moment(moment.at_s)}: {moment.caption}", "mesh")
-        self._draw(
-            found, SMALL, min(moment.at_s, self._report.end_s - 1e-6), 10.5, named=len(self._names) <= LABELLED_MAX
-        )
+        self._draw(found, SMALL, moment.at_s, 10.5, named=len(self._names) <= LABELLED_MAX)
         return found
 
     def large(self) -> Drawing:
@@ -111,29 +119,38 @@ class Mesh:
         return found
 
     def start_s(self) -> float:
-        worst = max(self.moments, key=lambda moment: self._worth(moment.at_s))
-        return min(worst.at_s, self._report.end_s - 1e-6)
+        return max(self.moments, key=lambda moment: self._worth(moment.at_s)).at_s
 
-    def _worth(self, at_s: float) -> tuple[int, int]:
+    def _worth(self, at_s: float) -> tuple[int, int, int]:
+        """Sides of several nodes, sides at all, nodes that do not run."""
         sides = self._reach.sides(self._reach.at(at_s))
-        return sum(len(side) > 1 for side in sides) if len(sides) > 1 else 0, len(sides)
+        several = sum(len(side) > 1 for side in sides) if len(sides) > 1 else 0
+        return several, len(sides), len(self._names) - sum(map(len, sides))
 
     def _draw(self, found: Drawing, box: Box, at_s: float, letter_px: float, *, named: bool, ids: bool = False) -> None:
         points = positions(self._report.nodes, self._report.reach, box)
+        for x1, y1, x2, y2 in graticule(self._report.nodes, box) if box is LARGE else ():
+            found.line(x1, y1, x2, y2, "grid")
         states = self._node_states(at_s)
         many = " many" if len(self._report.reach) > 60 else ""
         for number, ((a, b), state) in enumerate(self._link_states(at_s).items()):
             if state or ids:
                 name = f"l{number}" if ids else ""
                 found.line(*points[a], *points[b], f"link {LINK_CLASSES[state]}{many}", name)
-        radius = 7.0 if box is LARGE else 5.0
+        radius = 7.0 if box is LARGE else 5.0 if len(self._names) <= LABELLED_MAX else 3.6
         for number, node in enumerate(self._report.nodes):
             kind = f"node {states[node.name]}{'' if node.role == 'member' else ' relay'}"
             title = " ".join(filter(None, [node.name, node.city, f"({node.role})"]))
             found.circle(*points[node.name], radius, kind, title, f"n{number}" if ids else "")
         if named:
-            for name, label in labels(points, {name: name for name in self._names}, box, letter_px).items():
-                found.text(label.x, label.y, name, "big" if box is LARGE else "name", label.anchor)
+            lines = [(points[a], points[b]) for a, b in self._report.reach]
+            texts = {node.name: self._label(node, box) for node in self._report.nodes}
+            for name, label in labels(points, texts, lines, box, letter_px).items():
+                found.text(label.x, label.y, texts[name], "big" if box is LARGE else "name", label.anchor)
+
+    def _label(self, node: Node, box: Box) -> str:
+        has_room = box is LARGE and len(self._names) <= CITIES_MAX and is_map(self._report.nodes)
+        return f"{node.name} {node.city}" if has_room else node.name
 
     # --- through time ---------------------------------------------------------------------------------------------
 
@@ -158,11 +175,11 @@ class Mesh:
         """Where something changes, and an even beat between, so that the slider moves as time does."""
         end_s = self._report.end_s
         beat = [end_s * number / STEPS_MAX for number in range(STEPS_MAX)]
-        changes = [at_s + 1e-6 for at_s in self._reach.begins_s]
+        changes = [at_s + LEAST_S for at_s in self._reach.begins_s]
         if len(changes) > STEPS_MAX:
             return beat
         kept = changes + beat[:: max(1, len(changes) // 40)]
-        return sorted({min(at_s, end_s - 1e-6) for at_s in kept})
+        return sorted({min(at_s, self._last_s) for at_s in kept})
 
 
 def _code(codes: Sequence[str], state: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from simulations.report import colours, html, matrix, plots, strip, untested, words
 from simulations.report.mesh import Mesh
-from simulations.report.records import Distribution, Made, RunReport
+from simulations.report.records import Distribution, Known, Made, RunReport
 from simulations.worlds.frames import CLASSES
 
 SPLITS_MAX = 8
@@ -63,10 +63,20 @@ def _head(report: RunReport) -> str:
         [
             f"<header>{html.paragraph(above, 'above')}<h1>{html.told(report.title)}</h1>",
             verdict,
+            *(known(row) for row in report.known),
             html.paragraph(report.story, "story"),
             html.tiles(_tiles(report)),
             "</header>",
         ]
+    )
+
+
+def known(row: Known) -> str:
+    """A hole that showed."""
+    times = ", ".join(f"{invariant} {words.count(count, 'time')}" for invariant, count in row.times.items())
+    return (
+        f'<div class="known"><b>Does not hold yet, and is known</b> ({html.told(row.hole)}; {html.told(times)}): '
+        f"{html.told(row.what)}.</div>"
     )
 
 
@@ -167,7 +177,8 @@ def _apart(report: RunReport) -> str:
         return html.section("apart", "Who was cut off from whom", html.paragraph(_no_mesh(report)))
     figure = html.figure(matrix.drawing(report)) if any(row.share for row in report.apart) else ""
     said = (
-        "The share of the time that both ran in which two nodes could not reach each other, not even over others."
+        "The share of the time that both ran, from the first write on, in which two nodes could not reach each other, "
+        "not even over others."
         if figure
         else "Whenever two nodes ran they could reach each other, over others at least."
     )
@@ -219,8 +230,8 @@ def _spread(report: RunReport) -> str:
         html.legend(
             [
                 ("near", "the writer could reach the member when it was answered"),
-                ("far", "the member was cut off from the writer, or down"),
-                ("split", "members were split"),
+                *([("far", "the member was cut off from the writer, or down")] if report.spread.cut_off.count else []),
+                *([("split", "members were split")] if report.splits else []),
                 *([("bad", "a member never showed it")] if never else []),
             ],
             dots=True,
@@ -250,10 +261,12 @@ def _together(report: RunReport) -> str:
         f"that was shown all values, {report.conflicts_left} open at the end."
     )
     shown = bool(report.looks)
+    unlike = [(row.node, row.incident, row.what) for row in report.unlike]
     return html.section(
         "together",
         "Coming together",
         html.paragraph(end),
+        html.table(("node", "incident", "what still differed"), unlike) if unlike else "",
         html.paragraph(said),
         html.figure(plots.together(report))
         if shown

@@ -18,6 +18,7 @@ HISTOGRAM_PX = 120.0
 NEVER_PX = 22.0
 """Above the plot: a row for what never came."""
 BIN_PX = 6.0
+CLOSE_PX = 16.0
 PANEL_PX = 90.0
 
 
@@ -50,13 +51,23 @@ def spread(report: RunReport) -> Drawing:
         found.text(LEFT - 8, SPREAD_TOP + 14, "never", "mark", "end")
         lost = [(axis.x(write.at_s), SPREAD_TOP + 10) for write in report.writes if write.never]
         _dots(found, lost, "dot-never")
-    for share, value in (("p50", report.spread.reachable.p50_s), ("p99", report.spread.reachable.p99_s)):
-        if value is not None:
-            y = scale.y(value)
-            found.line(LEFT, y, right, y, "median")
-            found.text(right - 4, y - 4, f"{share} {words.seconds(value)}", "said", "end")
+    _percentiles(found, report, scale, right)
     _histogram(found, groups, right + 20, top, bottom)
     return found
+
+
+def _percentiles(found: Drawing, report: RunReport, scale: LogAxis, right: float) -> None:
+    """Of members in reach; said in one breath where the lines are close."""
+    shares = (("p50", report.spread.reachable.p50_s), ("p99", report.spread.reachable.p99_s))
+    said: list[tuple[float, str]] = []
+    for share, value in shares:
+        if value is not None:
+            y, text = scale.y(value), f"{share} {words.seconds(value)}"
+            found.line(LEFT, y, right, y, "median")
+            is_close = said and abs(said[-1][0] - y) < CLOSE_PX
+            said[-1:] = [(min(y, said[-1][0]), f"{said[-1][1]}, {text}")] if is_close else [*said[-1:], (y, text)]
+    for y, text in said:
+        found.text(right - 4, y - 5, text, "over", "end")
 
 
 def _dots(found: Drawing, points: Iterable[tuple[float, float]], kind: str) -> None:
@@ -90,19 +101,19 @@ def _histogram(
 
 def together(report: RunReport) -> Drawing:
     """How many different pictures members showed, and how many conflicts were open."""
-    height = 2 * PANEL_PX + 90
+    height = 2 * PANEL_PX + 106
     found = Drawing(WIDTH, height, "Different pictures and open conflicts over time", "together")
     axis = TimeAxis(report.end_s, LEFT, RIGHT)
     top = 34.0
-    _shade(found, axis, report, top, height - 10)
-    axis.draw(found, top, height - 10)
+    _shade(found, axis, report, top, height - 14)
+    axis.draw(found, top, height - 14)
     pictures = [(look.at_s, float(look.pictures)) for look in report.looks]
     _panel(found, axis, pictures, top, "different pictures of one incident", "pictures", least=1.0)
     shown = [(look.at_s, float(look.conflicts)) for look in report.looks]
     top += PANEL_PX + 36
     _panel(found, axis, shown, top, "open conflicts, as the member with the most shows them", "conflicts", least=0.0)
     for row in report.conflicts:
-        x, y = axis.x(row.at_s), top + PANEL_PX + 8
+        x, y = axis.x(row.at_s), top + PANEL_PX + 12
         if row.made:
             found.path(
                 f"M{number(x)} {number(y - 6)}l3.5 6h-7z", "made", f"made by {row.node}, {words.moment(row.at_s)}"

@@ -128,10 +128,13 @@ class Reach:
         if last is not None:
             yield last
 
-    def apart(self) -> Iterator[Apart]:
-        """Of every pair that ever ran at one time."""
+    def apart(self, from_s: float = 0.0) -> Iterator[Apart]:
+        """Of every pair that ever ran at one time. What was before ``from_s``, as the mesh came up, does not count."""
         seconds: dict[tuple[str, str], list[float]] = {pair: [0.0, 0.0] for pair in combinations(self.names, 2)}
         for number, begin_s, end_s in self.stretches():
+            begin_s = max(begin_s, from_s)
+            if begin_s >= end_s:
+                continue
             running = {self.names[node] for node in _bits(self.running[number])}
             for pair, found in seconds.items():
                 if running.issuperset(pair):

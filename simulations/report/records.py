@@ -40,6 +40,8 @@ class Node:
     longitude: float
     in_core: bool
     """It is healed when the faults end."""
+    lies: bool
+    """At some time, or helps one that does: nothing is demanded of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Fault:
     """One fault as it was planned; its end is when it ended or was healed."""
 
     kind: str
-    """``cut``, ``hold``, ``drop``, ``duplicate``, ``delay``, ``corrupt``, or a verb that befalls nodes."""
+    """``cut``, ``hold``, ``drop``, ``duplicate``, ``delay``, ``corrupt``, a verb that befalls nodes, or ``lie``."""
     begin_s: float
     end_s: float
     nodes: tuple[str, ...]
@@ -75,6 +77,8 @@ class Fault:
     receivers: tuple[str, ...]
     amount: float
     """Share of what is sent, seconds of delay, seconds that a clock jumps; 0 where there is nothing to say."""
+    detail: str = ""
+    """Which lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class Islands:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """How much of the time that both ran these two could not reach each other."""
+    """How much of the time that both ran, from the first write on, these two could not reach each other."""
 
     a: str
     b: str
@@ -191,6 +195,25 @@ class Invariant:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What the node is known not to be able to do yet, where it showed: no failure."""
+
+    hole: str
+    what: str
+    times: dict[str, int]
+    """Invariant -> how often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlike:
+    """At the end one node of the core was not as the others."""
+
+    node: str
+    incident: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Untested:
     topic: str
     what: str
@@ -255,7 +278,10 @@ class RunReport:
     """The most that any member shows at the end."""
     sent: tuple[Sent, ...]
     """By node and class where the world can tell them apart, else in the class ``other``."""
+    unlike: tuple[Unlike, ...]
+    """Where the core did not become one: what still differed."""
     invariants: tuple[Invariant, ...]
+    known: tuple[Known, ...]
     situations: dict[str, int]
     untested: tuple[Untested, ...]
 
@@ -265,12 +291,20 @@ class Seed:
     """One seed of a sweep."""
 
     seed: int
-    held: bool
+    violated: tuple[str, ...]
+    """Invariants."""
+    trace: str
+    """Digest of everything that happened, in order."""
+    events: int
     converged_after_s: float | None
     spread_p50_s: float | None
     spread_p99_s: float | None
     bytes_sent: int
     acknowledged: int
+
+    @property
+    def held(self) -> bool:
+        return not self.violated
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +329,7 @@ class Swept:
     real_signatures: int
     """Seeds that had them; the others had a keyed hash in their place."""
     failures: tuple[Failure, ...]
+    known: tuple[Known, ...]
     asked: dict[str, int]
     situations: dict[str, int]
     never_reached: tuple[str, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from simulations.report.records import Fault, LinkSpell, Spell
-from simulations.scenario.plan import Heal, LinkFault, NodeFault, Plan
+from simulations.scenario.plan import Heal, Lie, LinkFault, NodeFault, Plan
 from simulations.worlds.timeline import DOWN, LinkChange, NodeChange
 
 MOMENTARY = ("restart", "wipe", "restore-old-backup", "bit-flip")
@@ -39,7 +39,7 @@ def of_links(changes: Iterable[LinkChange], end_s: float) -> Iterator[LinkSpell]
 
 
 def of_faults(plan: Plan) -> Iterator[Fault]:
-    """In the order in which they begin. What lasts until healed ends with the heal that names it, or with all."""
+    """In the order in which they are planned. What lasts until healed ends with the heal that names it, or with all."""
     heals = [action for action in plan.actions if isinstance(action, Heal)]
     for action in plan.actions:
         if isinstance(action, LinkFault):
@@ -57,6 +57,10 @@ def of_faults(plan: Plan) -> Iterator[Fault]:
             if action.verb in MOMENTARY:
                 end_s = action.at_s
             yield Fault(kind, action.at_s, end_s, (action.node,), (), action.skew_s)
+        elif isinstance(action, Lie):
+            end_s = plan.duration_s if action.until_s is None else min(action.until_s, plan.duration_s)
+            nodes = (action.node, action.accomplice) if action.accomplice else (action.node,)
+            yield Fault("lie", action.at_s, end_s, nodes, (), action.amount, action.kind)
 
 
 def _end_s(fault: LinkFault, heals: Iterable[Heal], faults_end_s: float) -> float:

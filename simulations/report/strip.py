@@ -9,18 +9,20 @@ from itertools import groupby
 
 from simulations.report import colours, words
 from simulations.report.axes import TimeAxis
-from simulations.report.records import Fault, LinkSpell, RunReport
-from simulations.report.svg import Drawing
+from simulations.report.records import Fault, LinkSpell, Node, RunReport
+from simulations.report.svg import Drawing, number
 from simulations.worlds.timeline import DOWN, PAUSED
 
-WIDTH, LEFT, RIGHT = 1080.0, 112.0, 1070.0
+WIDTH, LEFT, RIGHT = 1080.0, 112.0, 1058.0
 LANE_PX, GAP_PX, HEAD_PX = 18.0, 26.0, 34.0
 BINS_PER_PX = 2
 """What happens within half a pixel is one thing."""
+COUNT_PX = 40.0
 PAIRS_MAX = 28
 """More links (of more than eight nodes that all know each other) are counted, not drawn one by one."""
 BANDS_MAX = 1_500
 """In one lane, that say their times when pointed at: more are drawn as one."""
+LETTER_GAP_PX = 13.0
 LABEL_PX = 6.2
 """A letter of a label, about."""
 
@@ -41,6 +43,9 @@ LANES = {
     "skew-clock": "wrong clock",
     "disk-full": "disk full",
     "bit-flip": "bit flip",
+    "upgrade": "upgrade",
+    "downgrade": "downgrade",
+    "lie": "lies",
 }
 """Kind of fault -> what its lane is called, in the order of lanes."""
 LINK_KINDS = ("cut", "hold", "drop", "duplicate", "delay", "corrupt")
@@ -55,6 +60,8 @@ def drawing(report: RunReport, moments: Sequence[tuple[str, float]] = ()) -> Dra
     height = HEAD_PX + 14
     height += len(lanes) * LANE_PX + (GAP_PX if lanes else 0)
     height += len(report.nodes) * row_px + (GAP_PX + len(links) * 12 if links else 0)
+    counts_links = bool(report.links) and not links
+    height += GAP_PX + COUNT_PX if counts_links else 0
     found = Drawing(WIDTH, height, "Timeline of faults, nodes and links", "strip")
     axis = TimeAxis(report.end_s, LEFT, RIGHT)
     axis.draw(found, HEAD_PX - 12, height - 8)
@@ -65,15 +72,19 @@ def drawing(report: RunReport, moments: Sequence[tuple[str, float]] = ()) -> Dra
         y += LANE_PX
     if lanes:
         y += GAP_PX
+    labelled = {node.name: _name(node) for node in report.nodes}
+    beside = LEFT - LETTER_GAP_PX
     for letter, at_s in moments:
         x = axis.x(at_s)
+        beside = max(x, beside + LETTER_GAP_PX)
         found.line(x, y - 6, x, y + len(report.nodes) * row_px, "moment")
-        found.text(x, y - 9, letter, "letter", "middle")
+        found.text(beside, y - 9, letter, "letter", "middle")
     for name, bins in _bins(report, axis):
-        role = next(node.role for node in report.nodes if node.name == name)
-        _row(found, name if role == "member" else f"{name} ({role})", bins, y, row_px)
+        _row(found, labelled[name], bins, y, row_px)
         y += row_px
     y += GAP_PX
+    if counts_links:
+        _link_count(found, axis, report, y)
     for label, spells in links:
         found.text(LEFT - 10, y + 4, label, "small", "end")
         found.line(LEFT, y, RIGHT, y, "unlinked")
@@ -99,7 +110,8 @@ def bands(faults: Iterable[Fault]) -> Iterator[tuple[float, float, str]]:
             who = _ways(members)
         else:
             who = words.listed([name for fault in members for name in fault.nodes])
-        yield begin_s, end_s, who
+        details = ", ".join(dict.fromkeys(fault.detail for fault in members if fault.detail))
+        yield begin_s, end_s, f"{who}: {details}" if details else who
 
 
 def _span(fault: Fault) -> tuple[float, float]:
@@ -107,9 +119,11 @@ def _span(fault: Fault) -> tuple[float, float]:
 
 
 def _ways(faults: Sequence[Fault]) -> str:
+    one = faults[0]
+    if len(faults) == 2 and set(one.nodes) < set(faults[1].nodes):
+        return words.listed(one.nodes, 4)  # to and from these
     if len(faults) > 1:
         return words.sides((fault.nodes for fault in faults), 4)
-    one = faults[0]
     return f"{words.listed(one.nodes, 4)} → {words.listed(one.receivers, 4)}"
 
 
@@ -121,20 +135,28 @@ def _lane(found: Drawing, axis: TimeAxis, kind: str, faults: Sequence[Fault], y:
         spans = _merged((axis.x(begin_s), axis.x(end_s)) for begin_s, end_s, _ in drawn)
         found.runs(y + 7, spans, f"run-{colour}", 12)
         return
-    for number, (begin_s, end_s, who) in enumerate(drawn):
+    covered = LEFT
+    for place, (begin_s, end_s, who) in enumerate(drawn):
         x1, x2 = axis.x(begin_s), axis.x(end_s)
         x2 = max(x2, x1 + 2)
         when = words.moment(begin_s) if begin_s == end_s else f"{words.moment(begin_s)} to {words.moment(end_s)}"
         found.rect(x1, y + 1, x2 - x1, 12, colour, f"{LANES.get(kind, kind)}: {who}, {when}")
-        room = (axis.x(drawn[number + 1][0]) if number + 1 < len(drawn) else RIGHT) - x2
+        room = (axis.x(drawn[place + 1][0]) if place + 1 < len(drawn) else RIGHT) - x2
         wide = len(who) * LABEL_PX + 10
         if wide < x2 - x1:
             found.text(x1 + 5, y + 11, who, "inside")
-        elif wide < room and len(drawn) <= 40:
+        elif wide < room and x2 >= covered and len(drawn) <= 40:
             found.text(x2 + 4, y + 11, who, "small")
+        covered = max(covered, x2)
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------
+
+
+def _name(node: Node) -> str:
+    said = [node.role] if node.role != "member" else []
+    said += ["lies"] if node.lies else []
+    return f"{node.name} ({', '.join(said)})" if said else node.name
 
 
 def _bins(report: RunReport, axis: TimeAxis) -> Iterator[tuple[str, list[int]]]:
@@ -190,6 +212,22 @@ def _link_rows(report: RunReport) -> list[tuple[str, list[LinkSpell]]]:
         spells[spell.a, spell.b].append(spell)
         spells[spell.b, spell.a].append(spell)
     return [(f"{a} – {b}", spells[a, b]) for a, b in report.reach]
+
+
+def _link_count(found: Drawing, axis: TimeAxis, report: RunReport, top: float) -> None:
+    """How many links there were, of more than can be drawn one by one."""
+    most = len(report.reach)
+    changes = sorted([(row.begin_s, 1) for row in report.links] + [(row.end_s, -1) for row in report.links])
+    bottom, links, data, x = top + COUNT_PX, 0, f"M{number(LEFT)} {number(top + COUNT_PX)}", LEFT
+    for at_s, by in changes:
+        if axis.x(at_s) - x >= 1 / BINS_PER_PX:
+            x = axis.x(at_s)
+            data += f"V{number(bottom - links / most * COUNT_PX)}H{number(x)}"
+        links += by
+    found.path(f"{data}V{number(bottom)}z", "link-count")
+    for value, y in ((most, top), (0, bottom)):
+        found.line(LEFT, y, RIGHT, y, "grid")
+        found.text(LEFT - 10, y + 4, f"{value} links" if value else "0", "small", "end")
 
 
 def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

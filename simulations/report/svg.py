@@ -15,8 +15,10 @@ def number(value: float) -> str:
 
 
 class Drawing:
-    def __init__(self, width: float, height: float, label: str, kind: str = "") -> None:
-        """``label`` says what is to be seen, for whoever does not see it."""
+    def __init__(self, width: float, height: float, label: str, kind: str = "", *, is_as_drawn: bool = False) -> None:
+        """``label`` says what is to be seen, for whoever does not see it. Without ``is_as_drawn`` it takes the width
+        that the page has."""
+        self._is_as_drawn = is_as_drawn
         self.width = width
         self.height = height
         self._label = label
@@ -48,7 +50,8 @@ class Drawing:
 
     def __str__(self) -> str:
         size = f'viewBox="0 0 {number(self.width)} {number(self.height)}"'
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}{_class(self._kind)} role="img"'
+        own = f' width="{number(self.width)}"' if self._is_as_drawn else ""
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}{own}{_class(self._kind)} role="img"'
         return f'{head} aria-label="{escape(self._label)}">\n' + "\n".join(self._parts) + "\n</svg>"
 
 

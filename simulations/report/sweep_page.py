@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from simulations.report import html, untested, words
-from simulations.report.page import WORLDS, made_by
+from simulations.report.page import WORLDS, known, made_by
 from simulations.report.records import SweepReport, Swept
 from simulations.report.svg import Drawing
 from simulations.runs import percentile
@@ -95,6 +95,7 @@ def _swept(swept: Swept, number: int) -> str:
         swept.title,
         html.paragraph(what, "above"),
         html.paragraph(swept.story, "story") if swept.story else "",
+        *(known(row) for row in swept.known),
         _squares(swept),
         _failures(swept),
         "<h3>Until all were one, after the last fault</h3>",

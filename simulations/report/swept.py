@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from simulations.report import untested
-from simulations.report.records import SWEEP_FORMAT, Failure, Made, Seed, SweepReport, Swept
+from simulations.report import facts, untested
+from simulations.report.records import SWEEP_FORMAT, Failure, Made, Report, Seed, SweepReport, Swept
 from simulations.runs import SCENARIOS, Result, load_scenario
 from simulations.scenario.records import Scenario
 from simulations.sweep import never_reached, totals
@@ -39,6 +39,7 @@ def _swept(name: str, world: str, results: Sequence[Result]) -> Swept:
         simulated_s=round(sum(result.simulated_s for result in results), 3),
         real_signatures=sum(result.options.get("crypto", crypto.REAL) == crypto.REAL for result in results),
         failures=tuple(_failures(results)),
+        known=facts.known(results),
         asked=dict(sorted(asked.items(), key=lambda row: int(row[0][1:]))),
         situations=dict(sorted(situations.items())),
         never_reached=never,
@@ -52,9 +53,30 @@ def _scenario(name: str) -> Scenario | None:
     return load_scenario(str(path)) if path.is_file() else None
 
 
+def places(report: Report) -> dict[tuple[str, str, int], Seed]:
+    """(scenario, world, seed) -> what is kept of it, of a report of any kind."""
+    if isinstance(report, SweepReport):
+        return {(row.scenario, row.world, seed.seed): seed for row in report.swept for seed in row.seeds}
+    violated = tuple(row.name for row in report.invariants if row.violations)
+    spread = report.spread.everybody
+    seed = Seed(
+        seed=report.seed,
+        violated=violated,
+        trace=report.trace,
+        events=report.events,
+        converged_after_s=report.converged_after_s,
+        spread_p50_s=spread.p50_s,
+        spread_p99_s=spread.p99_s,
+        bytes_sent=sum(row.bytes for row in report.sent),
+        acknowledged=report.answers.acknowledged,
+    )
+    return {(report.scenario, report.world, report.seed): seed}
+
+
 def _seed(result: Result) -> Seed:
+    violated = tuple(sorted({row[0] for row in result.violations}, key=lambda name: int(name[1:])))
     numbers = (result.converged_after_s, result.spread_p50_s, result.spread_p99_s)
-    return Seed(result.seed, result.held, *numbers, result.bytes_sent, result.acknowledged)
+    return Seed(result.seed, violated, result.digest, result.events, *numbers, result.bytes_sent, result.acknowledged)
 
 
 def _failures(results: Sequence[Result]) -> Iterator[Failure]:

@@ -78,6 +78,10 @@ def of_run(
     if not plan.core or set(plan.core) != {node.name for node in plan.nodes}:
         left = [node.name for node in plan.nodes if node.name not in plan.core]
         yield Untested("Convergence", f"not demanded of nodes outside the core: {', '.join(left)}")
+    if plan.liars:
+        yield Untested(
+            "Liars", f"nothing is demanded of those that lie and of who helps them: {', '.join(sorted(plan.liars))}"
+        )
     yield Untested("Chance", "other seeds: this is one of very many runs of the same scenario")
 
 

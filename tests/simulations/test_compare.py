@@ -10,6 +10,8 @@ import pytest
 from simulations import compare, program, runs
 from simulations.checks.judge import judge
 from simulations.defects import DEFECTS
+from simulations.report import swept
+from simulations.report.records import Made
 from simulations.runs import Result, percentile
 from simulations.scenario import reader
 from simulations.scenario.draw import draw
@@ -26,6 +28,9 @@ nocs = ["BE", "NL"]
 name = "attack"
 by = "BE"
 """
+
+
+NOBODY = Made("", "", "", {})
 
 
 @pytest.fixture
@@ -92,7 +97,7 @@ def test_worlds_that_make_no_sense_are_refused(
 def test_results_before_and_after_are_compared_seed_by_seed() -> None:
     before = [result(1), result(2, violated="I9"), result(3, after_s=4.0), result(9)]
     after = [result(1, after_s=4.0, sent=50), result(2), replace(result(3, violated="I2"), digest="x"), result(8)]
-    found = compare.of_results(("a", "b"), before, after)
+    found = compare.of_seeds(("a", "b"), *(swept.places(swept.of_results(rows, NOBODY)) for rows in (before, after)))
     rows = dict(found.rows)
     assert rows["seeds that both have"][:2] == ("3", "3")
     assert rows["failed, of those"][:2] == ("1", "1")
@@ -107,6 +112,20 @@ def test_results_before_and_after_are_compared_seed_by_seed() -> None:
         "2 seeds stand in one of the two alone, and are not compared",
     ]
     assert not found.same_verdict
+
+
+def test_reports_are_compared_as_results_are(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--results", str(tmp_path), "--workers", "1"]
+    program.run(["run", str(small), "--seeds", "3", *command])
+    program.run(["report", str(small), "--seed", "3", "--out", str(tmp_path / "one.html")])
+    capsys.readouterr()
+    results = str(next(tmp_path.glob("*.jsonl")))
+    assert program.run(["compare", results, str(tmp_path / "one.json")]) == program.HELD
+    said = capsys.readouterr().out
+    rows = [line.split() for line in said.splitlines() if "median" in line]
+    assert len(rows) == 6
+    assert all(row[-1] == "1.00" and row[-2] == row[-3] for row in rows), said
+    assert "nothing differs in kind" in said
 
 
 def test_files_of_results_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
