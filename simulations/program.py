@@ -14,9 +14,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from simulations import explain, reporting, runs
+from simulations import cluster, explain, reporting, runs
 from simulations.benchmarks import virtual_mesh
 from simulations.checks.judge import HOLES
 from simulations.defects import DEFECTS, hunt_all
@@ -25,11 +26,13 @@ from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan, to_plain
 from simulations.scenario.sense import ScenarioError
 from simulations.shrink import shrink
-from simulations.sweep import never_reached, results_file, sweep, totals
+from simulations.sweep import Runner, never_reached, on_this_machine, results_file, sweep, totals
 from simulations.worlds import crypto
 from simulations.worlds.contract import WorldUnavailableError
 
 HELD, VIOLATED, SENSELESS, UNAVAILABLE = range(4)
+PROGRESS_INTERVAL_S = 60.0
+"""Between two lines about how far a sweep is, where nobody looks at a terminal."""
 SOAK_SEEDS = 10
 """Of one scenario, before a soak turns to the next."""
 _SEEDS = re.compile(r"(\d+)(?:\.\.(\d+))?")
@@ -78,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     seeds.add_argument("--seed", type=int, help="one seed (default 1)")
     seeds.add_argument("--seeds", type=_seeds, metavar="A..B", help="all seeds from A to B")
     one.add_argument("--crypto", choices=crypto.KINDS, help="signatures of a single seed (default: as it draws)")
-    one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    where = one.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    where.add_argument("--dask", metavar="ADDRESS", help="of the scheduler of a Dask cluster that runs the seeds")
     one.add_argument("--digest", action="store_true", help="print the digest of the trace, and nothing else")
     one.add_argument("--report", type=Path, metavar="FILE", help="write a report too: HTML, and JSON beside it")
     one.add_argument("--results", type=Path, default=runs.RESULTS, help="directory for results and failures")
@@ -132,6 +137,8 @@ def _run(options: argparse.Namespace) -> int:
     runs.check_world(scenario, options.world)
     if options.crypto == crypto.CHEAP and options.world != "protocol":
         raise ValueError(f"the world {options.world} has real signatures only")
+    if options.dask and options.seeds is None:
+        raise ValueError("--dask is for many seeds: add --seeds A..B")
     if options.seeds is not None:
         if options.crypto is not None:
             raise ValueError("--crypto is for a single seed: in a sweep each seed draws its own")
@@ -160,10 +167,10 @@ def _sweep(options: argparse.Namespace, path: Path) -> int:
             failed.append(result)
             _clear()
             _print_failure(result, options.scenario, options.results)
-        if sys.stderr.isatty():
-            print(f"\r{done} of {wanted} seeds, {len(failed)} failed", end="", file=sys.stderr, flush=True)
+        show(done, wanted, len(failed))
 
-    results = sweep(path, options.world, options.seeds, options.workers, progress, options.results)
+    show = Counted()
+    results = sweep(path, options.world, options.seeds, _runner(options), progress, options.results)
     _clear()
     bad = [result for result in results if not result.held]
     simulated_s, wall_s = sum(row.simulated_s for row in results), sum(row.wall_s for row in results)
@@ -186,6 +193,27 @@ def _sweep(options: argparse.Namespace, path: Path) -> int:
     return VIOLATED if bad or never else HELD
 
 
+def _runner(options: argparse.Namespace) -> Runner:
+    if options.dask:
+        return partial(cluster.run, address=options.dask, say=lambda news: _complain(news, ""))
+    return on_this_machine(options.workers)
+
+
+class Counted:
+    """How far a sweep is: on a terminal at every seed, in a file now and then."""
+
+    def __init__(self) -> None:
+        self._said_at = time.monotonic()
+
+    def __call__(self, done: int, wanted: int, failed: int) -> None:
+        said = f"{done} of {wanted} seeds, {failed} failed"
+        if sys.stderr.isatty():
+            print(f"\r{said}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._said_at >= PROGRESS_INTERVAL_S or done == wanted:
+            self._said_at = time.monotonic()
+            print(said, file=sys.stderr, flush=True)
+
+
 def _soak(options: argparse.Namespace) -> int:
     """Results are kept as those of sweeps: a later soak with the same code goes on where this one ended."""
     end_s = time.monotonic() + options.hours * 3600
@@ -202,7 +230,7 @@ def _soak(options: argparse.Namespace) -> int:
                     _print_failure(result, path.stem, options.results)
 
             seeds = range(begin, begin + SOAK_SEEDS)
-            results = sweep(path, "protocol", seeds, options.workers, progress, options.results)
+            results = sweep(path, "protocol", seeds, on_this_machine(options.workers), progress, options.results)
             soaked += results
             found = counts.setdefault(path.stem, [0, 0])
             found[0] += len(results)
@@ -256,6 +284,20 @@ def _print_asked(results: Sequence[Result]) -> None:
 
 
 def _print_failure(result: Result, scenario: str, results: Path) -> None:
+    """Of a seed of a scenario."""
+    _print_violations(result)
+    command = f"run {shlex.quote(scenario)} --world {result.world} --seed {result.seed}"
+    if result.world == "protocol":
+        command += f" --crypto {result.options['crypto']}"
+    print(f"  see it again: python -m simulations {command}")
+    _print_replay(results / "failures" / f"{result.scenario}-{result.world}-{result.seed}.json")
+
+
+def _print_replay(saved: Path) -> None:
+    print(f"  with this plan: python -m simulations replay {shlex.quote(str(saved))}")
+
+
+def _print_violations(result: Result) -> None:
     print(_one_line(result))
     for invariant, node, what in result.violations:
         print(f"  {invariant} {node or 'mesh'}: {what}")
@@ -264,12 +306,6 @@ def _print_failure(result: Result, scenario: str, results: Path) -> None:
         print(f"  last events at {name or 'the mesh'}:")
         for line in lines:
             print(f"    {line[:160]}")
-    saved = results / "failures" / f"{result.scenario}-{result.world}-{result.seed}.json"
-    command = f"run {shlex.quote(scenario)} --world {result.world} --seed {result.seed}"
-    if result.world == "protocol":
-        command += f" --crypto {result.options['crypto']}"
-    print(f"  see it again: python -m simulations {command}")
-    print(f"  with this plan: python -m simulations replay {shlex.quote(str(saved))}")
 
 
 # --- the others -------------------------------------------------------------------------------------------------------
@@ -282,7 +318,8 @@ def _replay(options: argparse.Namespace) -> int:
     if result.held:
         print(_one_line(result))
     else:
-        _print_failure(result, saved.plan.scenario, runs.RESULTS)
+        _print_violations(result)
+        _print_replay(options.file)
     same_code = saved.code == runs.code_digest()
     if result.digest == saved.digest:
         print("the same trace as when it was saved")
@@ -311,7 +348,8 @@ def _shrink(options: argparse.Namespace) -> int:
     print(f"{len(saved.plan.actions)} actions shrunk to {len(plan.actions)} in {tries} tries: {path}")
     for action in to_plain(plan)["actions"]:
         print("  " + " ".join(map(str, action)))
-    _print_failure(result, plan.scenario, runs.RESULTS)
+    _print_violations(result)
+    _print_replay(path)
     return VIOLATED
 
 

@@ -2,7 +2,8 @@
 
 Each finished seed is one line in a file named after scenario, world and code. A sweep that starts again reads it and
 runs what is missing. Of every hundred seeds one is run a second time, in a process of its own with another hash seed,
-and must give the same trace (I15).
+and must give the same trace (I15); of every twenty-five one is run with other wall clocks, and must go the same way
+(I13).
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import replace
 from pathlib import Path
 
+from simulations.checks.clocks import same_under_other_clocks
 from simulations.runs import RESULTS, ROOT, Result, code_digest, load_scenario, result_of_line, run_seed, save_failure
 from simulations.scenario.draw import draw
 from simulations.scenario.records import Scenario
 
 TWICE_EVERY = 100
+OTHER_CLOCKS_EVERY = 25
+"""Of so many seeds one is run with other wall clocks too (I13): that takes two or three more runs."""
 AHEAD = 2
 """Seeds handed to each worker before it asks: a stop waits for no more than these."""
 SOMETIMES_SEEDS_MIN = 100
 """A sweep of fewer seeds need not have reached everything."""
 AGAIN_TIMEOUT_S = 3_600.0
 
+Runner = Callable[[Path, str, Iterator[int]], Iterator[Result]]
+"""(scenario, world, missing seeds) to results, as they come. Ctrl-C ends it after the seeds that are under way."""
 Progress = Callable[[Result, int, int], None]
 """(result, finished, wanted)."""
 
@@ -52,8 +58,12 @@ def finished(path: Path) -> dict[int, Result]:
     return found
 
 
+def on_this_machine(workers: int) -> Runner:
+    return lambda scenario, world, missing: _run(scenario, world, missing, workers)
+
+
 def sweep(
-    scenario: Path, world: str, seeds: Iterable[int], workers: int, progress: Progress, directory: Path = RESULTS
+    scenario: Path, world: str, seeds: Iterable[int], runner: Runner, progress: Progress, directory: Path = RESULTS
 ) -> list[Result]:
     """The results of these seeds, in their order, as far as they are finished: all, or those before Ctrl-C."""
     path = results_file(scenario, world, directory)
@@ -64,7 +74,7 @@ def sweep(
     with path.open("a", encoding="utf-8") as file:
         if file.tell() and not path.read_bytes().endswith(b"\n"):
             file.write("\n")
-        for result in _run(scenario, world, missing, workers):
+        for result in runner(scenario, world, missing):
             done[result.seed] = result
             file.write(result.line + "\n")
             file.flush()
@@ -109,23 +119,36 @@ def _ignore_interrupts() -> None:
 
 
 def one_seed(scenario: Path, world: str, seed: int) -> Result:
-    """One seed, and for one in a hundred the proof that it gives the same trace again."""
-    _, result = run_seed(load_scenario(str(scenario)), seed, world)
+    """One seed; for one in a hundred the proof that it gives the same trace again, for some that no clock decides."""
+    loaded = load_scenario(str(scenario))
+    _, result = run_seed(loaded, seed, world)
     if world == "protocol" and seed % TWICE_EVERY == 0:
         again = digest_in_another_process(scenario, world, seed)
-        asked = {**result.asked, "I15": 1}
-        result = replace(result, asked=asked)
-        if again != result.digest:
-            what = f"the same seed gave another trace in another process: {result.digest} and {again}"
-            result = replace(result, violations=(*result.violations, ("I15", "", what)))
+        what = f"the same seed gave another trace in another process: {result.digest} and {again}"
+        result = _asked_also(result, "I15", [] if again == result.digest else [("I15", "", what)])
+    if world == "protocol" and seed % OTHER_CLOCKS_EVERY == 0:
+        plan = draw(loaded, seed)
+        found = same_under_other_clocks(plan, lambda other: other.run(plan))
+        if found is not None:
+            result = _asked_also(result, "I13", [(row.invariant, row.node, row.what) for row in found])
     return result
 
 
+def _asked_also(result: Result, invariant: str, violations: Sequence[tuple[str, str, str]]) -> Result:
+    asked = {**result.asked, invariant: 1}
+    return replace(result, asked=asked, violations=(*result.violations, *violations))
+
+
 def digest_in_another_process(scenario: Path, world: str, seed: int) -> str:
-    """The digest of the trace, from a fresh process with a hash seed of its own."""
-    command = [sys.executable, "-m", "simulations", "run", str(scenario.resolve())]
+    """The digest of the trace of this seed, from a fresh process."""
+    command = ["-m", "simulations", "run", str(scenario.resolve())]
+    return digest_in_a_process([*command, "--world", world, "--seed", str(seed), "--digest"])
+
+
+def digest_in_a_process(arguments: Sequence[str]) -> str:
+    """What a Python prints that has a hash seed of its own."""
     done = subprocess.run(
-        [*command, "--world", world, "--seed", str(seed), "--digest"],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         check=False,

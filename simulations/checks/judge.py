@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from meshnode.core.prekeys import DAY_MS, KEPT_AFTER_REPLACED_MS, ROTATION_MS
+from simulations.checks import codes
 from simulations.checks.model import Model, build
-from simulations.scenario.plan import ShareWith
+from simulations.scenario.plan import NodeFault, ShareWith
 from simulations.worlds.contract import Acknowledged, IncidentEnd, NodeEnd, Outcome, Touch, Uttered
 
 SHOWN_MAX = 20
 """Violations of one kind that are kept: the first tell the story."""
+PREKEY_AGE_MS_MAX = ROTATION_MS + KEPT_AFTER_REPLACED_MS + DAY_MS
+"""Current for a day, kept for fourteen; looked at every ten minutes, and a day for a node that was down."""
 ALLOWED_REFUSALS = frozenset(
     (
         "no-answer",  # the node was down or stood still
@@ -145,6 +149,8 @@ def as_the_model(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     unsure = {touch for _, _, touch in outcome.unanswered}
     unsure |= {row.touch for row in outcome.acknowledged if row.number in outcome.excused}
     liars = outcome.plan.liars
+    # A newer version writes fields that the workload knows nothing of.
+    newer = any(isinstance(action, NodeFault) and action.verb == "upgrade" for action in outcome.plan.actions)
     rows = [row for row in outcome.acknowledged if row.number not in outcome.excused]
     sure = [row for row in rows if row.node not in liars]
     of_liars = [row for row in rows if row.node in liars]
@@ -154,6 +160,11 @@ def as_the_model(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
             model = build(incident, [*sure, *_may_have_written(outcome, shown, of_liars)])
             for violation in _compare(end, shown, model, unsure, asked):
                 yield violation._replace(hole=hole_of(outcome, incident))
+            if not liars and not newer and not any(t.collection for t in unsure if t.incident == incident):
+                asked["I2"] += 1
+                if shown.conflicts != model.conflicts():
+                    what = f"shows {shown.conflicts} conflicts where {model.conflicts()} registers disagree"
+                    yield Violation("I2", end.name, what)
 
 
 def _may_have_written(outcome: Outcome, shown: IncidentEnd, of_liars: list[Acknowledged]) -> list[Acknowledged]:
@@ -253,6 +264,9 @@ def answers(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     """A node that runs answers its clients, whatever is cut off."""
     asked["I6"] += len(outcome.acknowledged) + len(outcome.refused)
     shares = {action.number for action in outcome.plan.actions if isinstance(action, ShareWith)}
+    for end in honest(outcome):
+        for what in end.unreadable:
+            yield Violation("I6", end.name, f"cannot show {what}")
     for row in outcome.refused:
         if row.node in outcome.plan.liars:
             continue
@@ -267,7 +281,7 @@ def verified_reads(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]
         for incident, logs in end.stored.items():
             for log, height in logs.items():
                 stored[incident, log] = max(stored[incident, log], height)
-    for end in outcome.ends:
+    for end in honest(outcome):
         asked["I11"] += end.rotted
         if end.unnoticed:
             yield Violation("I11", end.name, f"{end.unnoticed} times a damaged row was read and taken for a good one")
@@ -280,6 +294,57 @@ def verified_reads(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]
 def readable_stores(outcome: Outcome) -> list[NodeEnd]:
     core = set(outcome.plan.core)
     return [end for end in honest(outcome) if end.name in core and end.up]
+
+
+def reasons(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
+    """Whatever was refused, reported or shown as degraded has a code that the manual explains, and a reason."""
+    for end in honest(outcome):
+        asked["I16"] += len(end.codes)
+        for what in end.unreasoned:
+            yield Violation("I16", end.name, f"{what} does not say why, or what to do")
+        for code, reason in end.codes.items():
+            if codes.explained() and not codes.is_explained(code):
+                yield Violation("I16", end.name, f"{code!r} ({reason[:60]}) is not in docs/reason-codes.md")
+
+
+def copies_told(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
+    """A node that was put back to a backup, and wrote since what others hold, has told its operator."""
+    by_name = {end.name: end for end in honest(outcome)}
+    for action in outcome.plan.actions:
+        if not isinstance(action, NodeFault) or action.verb != "restore-old-backup" or action.node not in by_name:
+            continue
+        end = by_name[action.node]
+        wrote = [
+            row
+            for row in outcome.acknowledged
+            if row.node == action.node and action.backup_at_s < row.asked_s and row.at_s < action.at_s
+        ]
+        lost = [row for row in wrote if row.number in outcome.excused]
+        if end.up and end.codes and outcome.converged_after_s is not None and len(lost) < len(wrote):
+            asked["I16"] += 1
+            if "restored-or-cloned" not in end.codes:
+                yield Violation("I16", end.name, "was put back to a backup, and its operator is not told")
+
+
+def never_said(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
+    """What the scenario rules out: a mesh to which this happens is not as live as it must be."""
+    for end in honest(outcome):
+        asked["I9"] += len(outcome.plan.never)
+        for code in outcome.plan.never:
+            if code in end.codes:
+                yield Violation("I9", end.name, f"{code}, which this scenario rules out: {end.codes[code][:80]}")
+
+
+def secrets_kept(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
+    """No key in what a node reports; no private prekey that should have been erased, where clocks can be believed."""
+    skewed = any(isinstance(action, NodeFault) and action.verb == "skew-clock" for action in outcome.plan.actions)
+    for end in honest(outcome):
+        asked["I12"] += 1
+        if end.leaked:
+            yield Violation("I12", end.name, f"{end.leaked} epoch keys stand in its reports")
+        if not skewed and end.up and end.name in outcome.plan.core and end.old_prekeys_ms > PREKEY_AGE_MS_MAX:
+            days = end.old_prekeys_ms / DAY_MS
+            yield Violation("I12", end.name, f"a private prekey of {days:.1f} days ago is not erased")
 
 
 def bounded(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
@@ -381,6 +446,10 @@ CHECKS: tuple[Check, ...] = (
     entitled,
     answers,
     verified_reads,
+    reasons,
+    copies_told,
+    never_said,
+    secrets_kept,
     bounded,
     forks_are_shown,
 )

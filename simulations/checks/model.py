@@ -24,6 +24,16 @@ class Model:
     """Register or set -> dot -> text of those that live."""
     records: dict[str, str] = field(default_factory=dict)
     deleted: dict[Touch, bool] = field(default_factory=dict)
+    sets: set[Touch] = field(default_factory=set)
+    """Of ``values``, those that are sets: any number of elements agree."""
+
+    def conflicts(self) -> int:
+        """Registers with values that differ; of what is deleted nobody has to decide."""
+        return sum(
+            len(set(values.values())) > 1
+            for touch, values in self.values.items()
+            if touch not in self.sets and not self.deleted.get(touch._replace(field=""), False)
+        )
 
 
 def build(incident: str, acknowledged: list[Acknowledged]) -> Model:
@@ -37,6 +47,8 @@ def build(incident: str, acknowledged: list[Acknowledged]) -> Model:
         if row.kind == "log":
             model.records[row.dot] = row.text
         elif row.kind in ("set", "add"):
+            if row.kind == "add":
+                model.sets.add(row.touch)
             if row.dot not in ended:
                 model.values[row.touch][row.dot] = row.text
                 living[row.touch._replace(field="")].add(row.dot)

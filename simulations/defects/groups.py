@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest.mock import patch
 
-from meshnode.core import archive, codec, prekeys
+from meshnode.core import archive, codec, epochs, prekeys
 from meshnode.core.epochs import EpochBody
+from meshnode.core.groups import Group
 from meshnode.core.incidents import Incidents
 from meshnode.core.outbox import Outbox
+from meshnode.core.prekeys import PrekeyRing
+from meshnode.core.replica import Replica, Trouble
 from meshnode.core.reseal import Reseals
 from simulations.defects.table import defect
 from simulations.worlds.work import MARK_BYTES
@@ -74,4 +77,65 @@ def _no_past() -> Iterator[None]:
         return make(recipients, ())
 
     with patch.object(EpochBody, "make", cut):
+        yield
+
+
+@defect("prekeys are kept for ever", "a replaced prekey is never erased", "I12", scenario="one-noc-alone-30-days")
+def _keys_for_ever() -> Iterator[None]:
+    with patch.object(PrekeyRing, "expire", lambda self, now_ms: ()):
+        yield
+
+
+@defect("a key in the log", "a report names the key that it is about", "I12")
+def _key_in_log() -> Iterator[None]:
+    learn = Replica.learn_key
+
+    def tell(self: Replica, key_id: Any, key: bytes) -> None:
+        if key_id not in self.keys and self.merged:
+            self.troubles.append(Trouble("key-asked", f"somebody sent {key.hex()}", *self.merged_heads()[0]))
+        learn(self, key_id, key)
+
+    with patch.object(Replica, "learn_key", tell):
+        yield
+
+
+@defect("nobody repairs", "after concurrent additions nobody makes an epoch for all", "I9", "I5", "I6")
+def _no_repair() -> Iterator[None]:
+    with patch.object(Group, "repair_needed", lambda self, me: False):
+        yield
+
+
+@defect("one too few", "an epoch is sealed to all members but the last", "I9", "I5", "I1", "I8", "I6")
+def _one_too_few() -> Iterator[None]:
+    of = Incidents._of_members
+
+    def fewer(self: Incidents, replica: Replica) -> Any:
+        return of(self, replica)[:-1]
+
+    with patch.object(Incidents, "_of_members", fewer):
+        yield
+
+
+@defect("the same key again", "every epoch of a node has the same key", "I4", "I9", "I5", "I8", "I6")
+def _same_key() -> Iterator[None]:
+    with patch.object(epochs, "make_epoch_key", lambda random_bytes: b"k" * 32):
+        yield
+
+
+@defect(
+    "begin without a word", "the first entry of a log does not name what made its author a member", "I9", "I1", "I5"
+)
+def _opens_nowhere() -> Iterator[None]:
+    with patch.object(Group, "added", lambda self, device, before: ()):
+        yield
+
+
+@defect("one key for ever", "who is added is given the old key and no new one is made", "I4", "I9", "I5", "I12")
+def _no_new_key() -> Iterator[None]:
+    make, kept = epochs.make_epoch_key, dict[int, bytes]()
+
+    def first(random_bytes: Any) -> bytes:
+        return kept.setdefault(id(random_bytes.__self__), make(random_bytes))
+
+    with patch.object(epochs, "make_epoch_key", first):
         yield

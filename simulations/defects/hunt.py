@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from simulations import runs
+from simulations.checks.clocks import same_under_other_clocks
+from simulations.checks.judge import Violation
 from simulations.defects.table import DEFECTS
 from simulations.scenario.draw import draw
+from simulations.scenario.plan import Plan
+from simulations.sweep import digest_in_a_process
+from simulations.worlds.contract import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,27 @@ def hunt(name: str, seeds_max: int = 200, world: str = "") -> Found:
     scenario = runs.load_scenario(defect.scenario)
     for seed in range(1, seeds_max + 1):
         here = runs.world_named(world) if world else defect.make_world()
-        _, verdict = runs.run_plan(draw(scenario, seed), here, defect.plant)
-        if not verdict.held:
-            invariants = tuple(dict.fromkeys(violation.invariant for violation in verdict.violations))
-            return Found(name, seed, invariants, verdict.violations[0].what)
+        plan = draw(scenario, seed)
+        outcome, verdict = runs.run_plan(plan, here, defect.plant)
+        found = verdict.violations or list(_runs_that_differ(name, seed, plan, outcome))
+        if found:
+            invariants = tuple(dict.fromkeys(violation.invariant for violation in found))
+            return Found(name, seed, invariants, found[0].what)
     return Found(name, seeds_max, ())
+
+
+def _runs_that_differ(name: str, seed: int, plan: Plan, outcome: Outcome) -> Iterator[Violation]:
+    """What only a second run can show; a sweep asks it of a share of its seeds."""
+    defect = DEFECTS[name]
+    if outcome.world != "protocol":
+        return
+    if "I13" in defect.caught_by:
+        with defect.plant():
+            yield from same_under_other_clocks(plan, lambda other: other.run(plan)) or ()
+    if "I15" in defect.caught_by:
+        digest = digest_in_a_process(["-m", "simulations.defects.again", name, str(seed)])
+        if digest != outcome.digest:
+            yield Violation("I15", "", f"another trace in another process: {outcome.digest} and {digest}")
 
 
 def hunt_all(names: Sequence[str], seeds_max: int, world: str, workers: int) -> Iterator[Found]:

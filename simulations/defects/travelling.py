@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest.mock import patch
 
-from meshnode.core import wire
+from meshnode.core import exchange, sync, wire
+from meshnode.core.custody import Custody
 from meshnode.core.events import Now
 from meshnode.core.exchange import Exchange
+from meshnode.core.gossip import Gossip
 from meshnode.core.holdings import Holdings
-from meshnode.core.ids import LogId
+from meshnode.core.ids import IncidentId, LogId
+from meshnode.core.incidents import Incidents
+from meshnode.core.log import Entry
 from meshnode.core.peers import Peers
 from meshnode.core.sync import Sync
+from meshnode.errors import UntrustedInputError
 from simulations.defects.table import defect
 
 
@@ -61,4 +66,126 @@ def _forget_peers() -> Iterator[None]:
         return [address for address in due(self, now) if fails.get((id(self), address), 0) < 10]
 
     with patch.object(Peers, "on_dial_failed", count), patch.object(Peers, "due_dials", less):
+        yield
+
+
+@defect("never ask again", "a request that got no answer is waited for for ever", "I9")
+def _never_again() -> Iterator[None]:
+    with patch.object(sync, "RANGE_TIMEOUT_S", float("inf")):
+        yield
+
+
+@defect("tell heights once", "what was told on a link is never told again, lost or not", "I9")
+def _tell_once() -> Iterator[None]:
+    with patch.object(exchange, "HEIGHTS_INTERVAL_S", 1e9):
+        yield
+
+
+@defect("compare names alone", "digests say which logs there are and not how long they are", "I9")
+def _names_alone() -> Iterator[None]:
+    advance = Holdings.advance
+
+    def quietly(self: Holdings, incident: IncidentId, log: LogId, height: int, head: Any) -> None:
+        logs = self._incidents.get(incident)
+        known = logs is not None and log in logs.heads
+        digest, whole = (logs.digest if logs is not None else None), self._digest
+        advance(self, incident, log, height, head)
+        if known:
+            self._incidents[incident].digest, self._digest = digest, whole
+
+    with patch.object(Holdings, "advance", quietly):
+        yield
+
+
+@defect("push to nobody else", "what a neighbour pushed is not passed on", "I9", scenario="line-of-nodes")
+def _no_relaying() -> Iterator[None]:
+    """Anti-entropy has to bring everything: it does, and late."""
+    spread = Gossip.spread
+
+    def own_only(
+        self: Gossip, incident: Any, log: Any, height: int, source: int | None, links: list[int], now: float
+    ) -> list[int]:
+        return spread(self, incident, log, height, source, links if source is None else [], now)
+
+    with patch.object(Gossip, "spread", own_only), patch.object(Sync, "due_summaries", lambda self, now: []):
+        yield
+
+
+@defect("a relay takes nothing", "what a relay cannot read it has no room for", "I9", scenario="island-behind-bridge")
+def _no_room() -> Iterator[None]:
+    def room(self: Custody, neighbour: Any, incident: IncidentId, log: LogId, size_bytes: int, *, named: bool) -> bool:
+        return self.vouches_for(incident, log)
+
+    with patch.object(Custody, "has_room", room):
+        yield
+
+
+@defect(
+    "a relay keeps it to itself", "a relay does not offer what it cannot read", "I9", scenario="island-behind-bridge"
+)
+def _kept_to_itself() -> Iterator[None]:
+    with patch.object(Custody, "passes_on", Custody.is_in_group):
+        yield
+
+
+@defect("drop what merged", "an incident of others is dropped although this node has become a member", "I8", "I9", "I1")
+def _drop_members() -> Iterator[None]:
+    with (
+        patch.object(Custody, "_is_of_others", lambda self, incident: True),
+        patch("meshnode.core.retention.Retention.expired", lambda self: list(self._held)[:1]),
+    ):
+        yield
+
+
+@defect("store nothing of a run", "every thirtieth run of others is merged and not stored", "I8", "I9", "I3", "I1")
+def _not_stored() -> Iterator[None]:
+    accept, calls = Incidents.accept, iter(range(1, 1_000_000))
+
+    def less(self: Incidents, fresh: Sequence[Entry], seal: Any, now: Now) -> None:
+        if next(calls) % 30:
+            accept(self, fresh, seal, now)
+            return
+        stage = self._archive.stage
+        self._archive.stage = lambda batch: None  # type: ignore[method-assign]
+        try:
+            accept(self, fresh, seal, now)
+        finally:
+            self._archive.stage = stage  # type: ignore[method-assign]
+
+    with patch.object(Incidents, "accept", less):
+        yield
+
+
+@defect("take what nobody signed", "the seal of a run is not verified", "I9", "I14", "I2", "I8")
+def _unsigned() -> Iterator[None]:
+    with patch("meshnode.core.entry.verify_seal_untrusted", lambda *args: None):
+        yield
+
+
+@defect("raise on a bad frame", "what does not decode ends the node", "I8")
+def _raise_on_bad() -> Iterator[None]:
+    decode = wire.decode_untrusted
+
+    def raises(data: bytes) -> wire.Message:
+        try:
+            return decode(data)
+        except UntrustedInputError as error:
+            raise KeyError(error.code) from error
+
+    with patch.object(wire, "decode_untrusted", raises):
+        yield
+
+
+@defect(
+    "links are never forgotten", "what was told on a link stays when the link is gone", "I7", scenario="flapping-links"
+)
+def _links_kept() -> Iterator[None]:
+    down = Exchange.on_link_down
+
+    def keep(self: Exchange, link: int, now: Now) -> None:
+        told = self._told_heights.get(link, {})
+        down(self, link, now)
+        self._told_heights[link] = told
+
+    with patch.object(Exchange, "on_link_down", keep):
         yield

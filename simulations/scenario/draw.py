@@ -91,6 +91,7 @@ class _Drawing:
             anti_entropy_interval_s=scenario.node.anti_entropy_interval_s,
             redial_max_s=scenario.node.redial_max_s,
             invariants=scenario.checks.invariants,
+            never=scenario.checks.never,
             queue_frames_max=scenario.checks.queue_frames_max,
             memory_rows_max=scenario.checks.memory_rows_max,
         )

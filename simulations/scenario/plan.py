@@ -154,6 +154,8 @@ class Plan:
     anti_entropy_interval_s: float = 10.0
     redial_max_s: float = 60.0
     invariants: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    """Codes that no node may have given."""
     queue_frames_max: int = 20_000
     memory_rows_max: int = 200_000
 
@@ -175,7 +177,14 @@ def to_plain(plan: Plan) -> dict[str, Any]:
             name: getattr(plan, name)
             for name in (
                 *("scenario", "seed", "duration_s", "converge_within_s", "reach", "core", "idle_timeout_s"),
-                *("anti_entropy_interval_s", "redial_max_s", "invariants", "queue_frames_max", "memory_rows_max"),
+                *(
+                    "anti_entropy_interval_s",
+                    "redial_max_s",
+                    "invariants",
+                    "never",
+                    "queue_frames_max",
+                    "memory_rows_max",
+                ),
             )
         },
         "nodes": [[getattr(node, name) for name in NodeSpec.__slots__] for node in plan.nodes],
@@ -198,6 +207,7 @@ def from_plain(plain: dict[str, Any]) -> Plan:
         options=options,
         core=tuple(rest.pop("core")),
         invariants=tuple(rest.pop("invariants")),
+        never=tuple(rest.pop("never", ())),
         **rest,
     )
 

@@ -129,6 +129,8 @@ class IncidentEnd:
     """Entries that are held and cannot be merged yet."""
     uttered: tuple[int, ...] = ()
     """Numbers of what liars made and this member merged."""
+    write_key: str = ""
+    """Id of the key that it would write under."""
 
 
 @dataclass(slots=True)
@@ -150,6 +152,16 @@ class NodeEnd:
     """Name of something that must stay bounded -> the most it ever was."""
     heads: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     """(incident, log) -> (height, hash of the entry there), where the world can tell: for equivocation."""
+    codes: dict[str, str] = field(default_factory=dict)
+    """Code of every report, refusal, closed link and degraded state -> the reason that was given first."""
+    unreasoned: tuple[str, ...] = ()
+    """What it refused, reported or showed as degraded without a code, a reason or, where one is due, an action."""
+    unreadable: tuple[str, ...] = ()
+    """Incidents of which it holds a key and that it could not show, and why."""
+    leaked: int = 0
+    """Keys that stood in what it reported."""
+    old_prekeys_ms: int = 0
+    """How long ago the oldest private prekey was made that it still has, by its own clock."""
     rotted: int = 0
     """Rows of its disk that changed under it."""
     unnoticed: int = 0

@@ -6,15 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from meshnode.core.events import Now
 from meshnode.core.identity import Identity
 from meshnode.core.ids import DeviceId, IncidentId, LogId
 from meshnode.core.node import Node
 from meshnode.core.reading import Reading
 from meshnode.core.replica import Replica
+from meshnode.errors import MeshnodeError
 from simulations.liars.ring import Ring
 from simulations.worlds import work
 from simulations.worlds.contract import IncidentEnd, NodeEnd, Outcome, Sighting, Uttered
 from simulations.worlds.disk import Disk
+from simulations.worlds.host import DEFECTS
 from simulations.worlds.timeline import Timeline
 
 LOG_PAGE = 1_000
@@ -50,7 +53,14 @@ class Host(Protocol):
     def peaks(self) -> Counter[str]: ...
     @property
     def reports(self) -> Counter[str]: ...
+    @property
+    def codes(self) -> dict[str, str]: ...
+    @property
+    def unreasoned(self) -> list[str]: ...
+    @property
+    def said(self) -> set[str]: ...
 
+    def now(self) -> Now: ...
     def measure(self) -> None: ...
 
 
@@ -61,7 +71,11 @@ def is_one(core: Sequence[Host], ring: Ring | None = None, without: Iterable[Inc
     if any(host.node is None for host in core):
         return False
     incidents = dict.fromkeys(incident for host in core for incident in host.disk.incidents())
-    return all(is_one_in(core, incident, ring) for incident in incidents if incident not in without)
+    return all(
+        is_one_in(core, incident, ring) and _are_stores_alike(core, incident, ring)
+        for incident in incidents
+        if incident not in without
+    )
 
 
 def is_one_in(core: Sequence[Host], incident: IncidentId, ring: Ring | None) -> bool:
@@ -98,6 +112,17 @@ def _waiting(host: Host, replica: Replica, ring: Ring | None) -> int:
     return sum(head.height - replica.graph.height(head.log) for head in heads)
 
 
+def _are_stores_alike(core: Sequence[Host], incident: IncidentId, ring: Ring | None) -> bool:
+    """Do the disks of all that must store it hold the same? Asked last: what nodes say of themselves is quicker."""
+    outsiders = ring.outsiders(incident) if ring is not None else set()
+    found = set()
+    for host in core:
+        reads = host.node is not None and host.node.incidents.is_member(incident)
+        if host.role != "member" or (reads and host.identity.device not in outsiders):
+            found.add(tuple((head.log, head.height, head.hash) for head in host.disk.heads(incident)))
+    return len(found) <= 1
+
+
 def _is_listed(reader: Host, incident: IncidentId, host: Host) -> bool:
     """Does the group name this device as a member?"""
     return reader.node is not None and reader.node.incidents.replicas[incident].group.is_member(host.identity.device)
@@ -126,7 +151,10 @@ def look(outcome: Outcome, hosts: Sequence[Host], ring: Ring | None = None) -> N
                 secrets.setdefault(incident, []).extend(replica.keys.values())
     for host in hosts:
         host.measure()
-        outcome.ends.append(_end(host, names, ring))
+        end = _end(host, names, ring)
+        outcome.ends.append(end)
+        said = " ".join(sorted(host.said))
+        end.leaked = sum(key.hex() in said for found in secrets.values() for key in dict.fromkeys(found))
         outcome.sometimes.update(host.sometimes)
         if host.disk.marked:
             what = f"{host.disk.marked} rows on disk held a marked word in clear"
@@ -159,6 +187,8 @@ def _end(host: Host, names: dict[DeviceId, str], ring: Ring | None) -> NodeEnd:
         refusals={},
         degraded=(),
         sizes=dict(host.peaks),
+        codes=dict(sorted(host.codes.items())),
+        unreasoned=tuple(dict.fromkeys(host.unreasoned)),
         rotted=host.disk.rotted,
         unnoticed=host.disk.unnoticed,
         holes=tuple((incident.hex(), log.hex(), seq) for incident, log, seq in host.disk.holes()),
@@ -172,13 +202,20 @@ def _end(host: Host, names: dict[DeviceId, str], ring: Ring | None) -> NodeEnd:
         end.keys = tuple(sorted(incident.hex() for incident, replica in replicas.items() if replica.keys))
         end.refusals = dict(sorted(node.outbox.counts.items()))
         end.degraded = tuple(sorted(node.degraded))
-        end.incidents = {
-            incident.hex(): _incident(
-                host, incident, names, [] if ring is None else [ring.uttered[n] for n in end.uttered]
-            )
-            for incident, replica in sorted(replicas.items())
-            if replica.keys and replica.merged
-        }
+        for code, (reason, action, _) in sorted(node.degraded.items()):
+            end.codes.setdefault(code, reason)
+            if not (code and reason and action):
+                end.unreasoned += (f"a degraded state ({code or 'no code'}: {reason or 'no reason'})",)
+        end.codes.update((code, "counted") for code in end.refusals if code not in end.codes)
+        made_ms = [secret.created_ms for secret in node.rollcall.ring.secrets()]
+        end.old_prekeys_ms = host.now().wall_ms - min(made_ms, default=host.now().wall_ms)
+        told = [] if ring is None else [ring.uttered[number] for number in end.uttered]
+        for incident, replica in sorted(replicas.items()):
+            if replica.keys and replica.merged:
+                try:
+                    end.incidents[incident.hex()] = _incident(host, incident, names, told)
+                except (MeshnodeError, *DEFECTS) as error:
+                    end.unreadable += (f"{incident.hex()[:8]}: {type(error).__name__}: {error}",)
     return end
 
 
@@ -217,6 +254,7 @@ def _incident(host: Host, incident: IncidentId, names: dict[DeviceId, str], utte
             for row in uttered
             if row.incident == incident.hex() and heads.get(LogId(bytes.fromhex(row.log)), 0) >= row.seq
         ),
+        write_key=(replica.group.write_key() or b"").hex(),
     )
 
 

@@ -44,6 +44,8 @@ from simulations.worlds.network import End
 PROBE_S = 5.0
 """How often a node whose disk was full tries again, as the daemon does."""
 SCRUB_ROWS = 1_000
+SAID_MAX = 10_000
+"""Different sentences kept of one node."""
 WRITTEN_AT_CRASH_CHANCE = 0.5
 """That what was being written when the power went is on the disk all the same."""
 
@@ -120,7 +122,13 @@ class Host:
     """When it is woken next, at the latest."""
     due_s: float = float("inf")
     """When the node wants to be woken: as it said after its last step, for nothing else changes it."""
+    offset_s: float = 0.0
+    """What the wall clock is wrong by all the time, whatever the plan does to it."""
     reports: Counter[str] = field(default_factory=Counter)
+    codes: dict[str, str] = field(default_factory=dict)
+    unreasoned: list[str] = field(default_factory=list)
+    said: set[str] = field(default_factory=set)
+    """Everything that was reported, for a search through it."""
     peaks: Counter[str] = field(default_factory=Counter)
     sometimes: Counter[str] = field(default_factory=Counter)
 
@@ -136,7 +144,7 @@ class Host:
 
     def now(self) -> Now:
         now_s = self.clock.now_s
-        ahead_s = self.skew_s + (now_s - self.drift_from_s) * self.drift
+        ahead_s = self.offset_s + self.skew_s + (now_s - self.drift_from_s) * self.drift
         return Now(now_s, START_WALL_MS + int((now_s + ahead_s) * 1000))
 
     def start(self) -> None:
@@ -403,14 +411,25 @@ class Host:
             elif isinstance(effect, CloseLink):
                 self._close(effect)
             elif isinstance(effect, Report):
-                self.reports[effect.code] += 1
+                self._on_report(effect)
                 self.trace.note(self.clock.now_s, self.name, "reports", effect.code, effect.reason)
             elif isinstance(effect, JournalGrew):
                 self.trace.note(self.clock.now_s, self.name, "journal", effect.number)
                 self.orders.grew(self, effect.number)
 
+    def _on_report(self, report: Report) -> None:
+        self.reports[report.code] += 1
+        note_report(report, self.codes, self.unreasoned, self.said)
+
+    def on_refused(self, error: MeshnodeError) -> None:
+        """A local client was told."""
+        self.codes.setdefault(error.code, error.reason)
+        if not (error.code and error.reason and error.action):
+            self.unreasoned.append(f"a refusal ({error.code or 'no code'}: {error.reason or 'no reason'})")
+
     def _close(self, effect: CloseLink) -> None:
         """The node is told that it is over, as by every transport: until then it counts the link as one it has."""
+        self.codes.setdefault(effect.code, "a link was closed")
         end = self.ends.get(effect.link)
         if end is not None:
             self.orders.close(end, effect.code)
@@ -445,6 +464,15 @@ class Host:
         if self.node is not None:
             for name, size in sizes_of(self.node).items():
                 self.peaks[name] = max(self.peaks[name], size)
+
+
+def note_report(report: Report, codes: dict[str, str], unreasoned: list[str], said: set[str]) -> None:
+    """What the checks of codes and of what must not be said want to know of it."""
+    codes.setdefault(report.code, report.reason)
+    if not report.code or not report.reason:
+        unreasoned.append(f"a report ({report.code or 'no code'}: {report.reason or 'no reason'})")
+    if len(said) < SAID_MAX:
+        said.add(" ".join((report.reason, *report.detail.values())))
 
 
 def sizes_of(node: Node) -> dict[str, int]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -34,7 +34,7 @@ from meshnode.errors import MeshnodeError
 from simulations.liars.stage import Stage
 from simulations.scenario.plan import Heal, Lie, LinkFault, NodeFault, Open, Plan, ShareWith, Write
 from simulations.scenario.records import NodeSpec
-from simulations.worlds import work
+from simulations.worlds import situations, work
 from simulations.worlds.cast import make_identity, peer_identity
 from simulations.worlds.clockwork import Clockwork, Trace
 from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Sighting, Touch
@@ -54,6 +54,8 @@ MEASURES = 50
 FLIP_WAIT_S, FLIP_TRIES = 0.05, 400
 SCRUBBED_WITHIN_S = 60.0
 """After a bit flipped; a daemon with so few rows looks at all of them every 5 s, one with many takes longer."""
+ANSWERED_WITHIN_S = 60.0
+"""More than the slowest disk takes for everything that waits."""
 VALID_YEARS = 15
 """Of certificates: no clock skew of a scenario leaves this."""
 CLONE = "~"
@@ -81,10 +83,15 @@ class ProtocolWorld:
     make: NodeMaker = Node
     odd: tuple[str, ...] = ()
     timeline: bool = False
+    offsets_s: Mapping[str, float] = field(default_factory=dict)
+    """By how much the wall clocks of nodes are wrong from the beginning, beside what the plan does to them."""
 
     def run(self, plan: Plan) -> Outcome:
         with sharing(plan.options.crypto):
-            return Run(plan, self.make, self.odd, self.timeline).perform()
+            run = Run(plan, self.make, self.odd, self.timeline)
+            for name, offset_s in self.offsets_s.items():
+                run.hosts[name].offset_s = offset_s
+            return run.perform()
 
 
 @dataclass(slots=True)
@@ -118,6 +125,7 @@ class Run:
         self.stage.take(self.hosts)
         self._specs = {spec.name: spec for spec in plan.nodes}
         self._asked: dict[int, _Asked] = {}
+        self._catch_ups: defaultdict[str, situations.CatchUps] = defaultdict(situations.CatchUps)
         self._faults = _Faults()
         self.ids: dict[str, IncidentId] = {}
 
@@ -218,17 +226,23 @@ class Run:
     def _measure(self) -> None:
         for host in self.hosts.values():
             host.measure()
+            if host.node is not None and self._catch_ups[host.name].take_resumed(host.node):
+                self.outcome.sometimes[situations.RESUMED] += 1
         self.clock.after(self.plan.duration_s / MEASURES, self._measure)
 
     def _finish(self) -> None:
         outcome = self.outcome
         outcome.incidents = {name: found.hex() for name, found in self.ids.items()}
-        for number in sorted(self._asked):
+        for number, asked in sorted(self._asked.items()):
+            if self.clock.now_s - asked.at_s > ANSWERED_WITHIN_S:
+                what = f"request {number} of {asked.at_s:.3f} s was never answered, and the node did not stop"
+                outcome.sightings.append(Sighting("I6", self.clock.now_s, asked.host, what))
             self._unanswered(number)
         for sender, receiver in dict.fromkeys(self.network.marked):
             what = f"a marked word went to {receiver} in clear"
             outcome.sightings.append(Sighting("I4", self.clock.now_s, sender, what))
         look(outcome, [*self.hosts.values(), *self._faults.clones], self.stage.ring)
+        situations.look(outcome, [*self.hosts.values(), *self._faults.clones])
         self.stage.finish()
         outcome.sent = by_class(self.network.sent)
         for (name, _), (_, size) in outcome.sent.items():
@@ -282,6 +296,8 @@ class Run:
     def _lost(self, end: End, code: str) -> None:
         host = self._by_name(end.node)
         if host is not None:
+            if host.node is not None and self._catch_ups[host.name].on_link_lost(host.node, end.number):
+                self.outcome.sometimes[situations.CUT_CATCH_UP] += 1
             host.link_down(end, code)
 
     def _dial(self, host: Host, address: str) -> None:
@@ -374,6 +390,7 @@ class Run:
         asked = self._asked.pop(number)
         now_s = self.clock.now_s
         if isinstance(outcome, MeshnodeError):
+            host.on_refused(outcome)
             self.trace.note(now_s, host.name, "refused", number, outcome.code)
             self.outcome.refused.append(Refused(number, now_s, host.name, outcome.code))
             return
@@ -524,6 +541,7 @@ class Run:
             return
         name = f"{host.name}{CLONE}{len(self._faults.clones) + 1}"
         clone = self._host(self._specs[host.name], name, host.backup())
+        clone.offset_s = host.offset_s
         self._faults.clones.append(clone)
         self.network.copy_reach(host.name, name)
         clone.start()

@@ -10,7 +10,7 @@ from typing import Any
 
 from meshnode.core.events import Change, ChangeKind
 from meshnode.core.ids import ROOT_OBJECT, Dot, LogId, ObjectId
-from meshnode.core.views import FieldView, IncidentView
+from meshnode.core.views import FieldView, IncidentView, ObjectView, ValueView
 from simulations.scenario.plan import Write
 from simulations.worlds.contract import Touch
 
@@ -53,7 +53,9 @@ def ask(write: Write, seed: int, incident: str, view: IncidentView) -> Asked:
     """The change that this write is, for a client that is shown ``view`` of the incident with this id."""
     rng = Random(f"{seed} {write.number}")
     text = canary(seed, write.number, write.text_bytes)
-    objects = [found for found in view.collections.get(COLLECTION, []) if not found.deleted][:CROWDED]
+    # By id, and values by dot: the order in which things are shown may follow clocks, and what clients do must not.
+    there = sorted((found for found in view.collections.get(COLLECTION, []) if not found.deleted), key=_id)
+    objects = there[:CROWDED]
     chosen = rng.choice(objects) if objects and rng.random() < 0.6 else None
     fields: Mapping[str, FieldView] = view.fields if chosen is None else chosen.fields
     collection, obj = ("incident", ROOT_HEX) if chosen is None else (COLLECTION, chosen.id)
@@ -70,12 +72,12 @@ def ask(write: Write, seed: int, incident: str, view: IncidentView) -> Asked:
         change = Change(ChangeKind.CREATE, collection=COLLECTION, object=ObjectId(new))
         return Asked(change, "create", Touch(incident, COLLECTION, new.hex(), ""), "", ())
     if kind == "delete" and chosen is not None:
-        dots = tuple(value.id for field in chosen.fields.values() for value in field.values)
+        dots = tuple(sorted(value.id for field in chosen.fields.values() for value in field.values))
         change = Change(ChangeKind.DELETE, collection=collection, object=obj_id)
         return Asked(change, "delete", touch(""), "", dots)
     if kind in ("add", "remove"):
         field = ROOT_SET if chosen is None else OBJECT_SET
-        values = fields[field].values if field in fields else []
+        values = sorted(fields[field].values, key=_id) if field in fields else []
         if kind == "remove" and values:
             dot = rng.choice(values).id
             change = Change(ChangeKind.REMOVE, collection, obj_id, field, replaces=(parse_dot(dot),))
@@ -83,10 +85,14 @@ def ask(write: Write, seed: int, incident: str, view: IncidentView) -> Asked:
         return Asked(Change(ChangeKind.ADD, collection, obj_id, field, text[:200]), "add", touch(field), text[:200], ())
     field = rng.choice(ROOT_REGISTERS if chosen is None else OBJECT_REGISTERS)
     text = text[:200]
-    seen = tuple(value.id for value in fields[field].values) if field in fields else ()
+    seen = tuple(sorted(value.id for value in fields[field].values)) if field in fields else ()
     # Named one by one, so that a value that comes between the look and the write is not replaced unseen.
     change = Change(ChangeKind.SET, collection, obj_id, field, text, replaces=tuple(map(parse_dot, seen)))
     return Asked(change, "set", touch(field), text, seen)
+
+
+def _id(shown: ObjectView | ValueView) -> str:
+    return shown.id
 
 
 def opening(seed: int, number: int) -> Change:

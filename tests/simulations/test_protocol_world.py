@@ -16,7 +16,7 @@ from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan, Write
 from simulations.scenario.reader import parse
 from simulations.shrink import shrink
-from simulations.sweep import digest_in_another_process, finished, results_file, sweep
+from simulations.sweep import digest_in_another_process, finished, on_this_machine, results_file, sweep
 from simulations.worlds.contract import Acknowledged, Outcome, Sealed, Touch
 from simulations.worlds.protocol import ProtocolWorld
 from simulations.worlds.work import MARK, canary
@@ -258,12 +258,14 @@ def test_a_sweep_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(path, "protocol", range(1, 4), 1, stop_after_two, tmp_path)
+        sweep(path, "protocol", range(1, 4), on_this_machine(1), stop_after_two, tmp_path)
     results = results_file(path, "protocol", tmp_path)
     assert sorted(finished(results)) == [1, 2]
     with results.open("a", encoding="utf-8") as file:
         file.write('{"cut short by a stop')
-    found = sweep(path, "protocol", range(1, 4), 1, lambda result, _d, _w: ran.append(result.seed), tmp_path)
+    found = sweep(
+        path, "protocol", range(1, 4), on_this_machine(1), lambda result, _d, _w: ran.append(result.seed), tmp_path
+    )
     assert ran == [1, 2, 3]
     assert [result.seed for result in found] == [1, 2, 3]
     assert sorted(finished(results)) == [1, 2, 3]

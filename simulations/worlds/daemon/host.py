@@ -40,7 +40,7 @@ from simulations.worlds.clockwork import Trace
 from simulations.worlds.daemon.disk import DiskQueue
 from simulations.worlds.daemon.network import PlanNetwork, SlowLinks, Watch, WatchedTransport, address_of
 from simulations.worlds.disk import Disk
-from simulations.worlds.host import sizes_of
+from simulations.worlds.host import note_report, sizes_of
 
 VALID_YEARS = 15
 """Of certificates: no clock skew of a scenario leaves this."""
@@ -115,6 +115,9 @@ class Host:
         self.peaks: Counter[str] = Counter()
         self.reports: Counter[str] = Counter()
         """What its node and its rooms reported, over all its lives, by code."""
+        self.codes: dict[str, str] = {}
+        self.unreasoned: list[str] = []
+        self.said: set[str] = set()
         self.changed = trio.Event()
         """Set and made anew whenever it starts to serve or ends."""
         self._network = network
@@ -346,6 +349,7 @@ class Host:
     def _report(self, report: Report) -> None:
         self.reports[report.code] += 1
         self._note("reports", report.code, report.reason)
+        note_report(report, self.codes, self.unreasoned, self.said)
         if report.code in DEFECTS:
             self._sight("I8", self.name, f"{report.code}: {report.reason}")
 

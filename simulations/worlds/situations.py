@@ -1,0 +1,106 @@
+"""Situations that a sweep must have reached, seen from outside: a check of what never happened proves nothing.
+
+What a host meets while it runs is counted there (``Host.sometimes``); here is what the end of a run shows, and what is
+cut off in the middle. Nothing of this is part of a verdict, or of the trace.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+
+from meshnode.core.ids import IncidentId, LogId
+from meshnode.core.node import Node
+from meshnode.core.replica import Replica
+from simulations.worlds.contract import Outcome
+from simulations.worlds.host import Host
+
+LATE_MEMBER = "a late member reads the past"
+CONCURRENT_EPOCHS = "two epochs that do not know of each other"
+RESOLVED = "a conflict made and resolved"
+CONFLICT = "a conflict stands at the end"
+CARRIED = "a relay keeps what it cannot read"
+RESEALED = "a re-seal granted"
+ASKED = "a key asked for"
+TOLD_OF_COPY = "a restored or copied node told its operator"
+CUT_CATCH_UP = "a link lost in the middle of a catch-up"
+RESUMED = "a sync resumed in the middle"
+
+EPOCHS_LOOKED_AT_MAX = 40
+"""Of one incident: pairs of them are compared."""
+_OF_REPORTS = {"key-resealed": RESEALED, "key-missing": ASKED, "restored-or-cloned": TOLD_OF_COPY}
+
+
+class CatchUps:
+    """Of one node: what it was fetching when a link went, until that goes on elsewhere."""
+
+    def __init__(self) -> None:
+        self._cut: dict[tuple[IncidentId, LogId], int] = {}
+
+    def on_link_lost(self, node: Node, link: int) -> int:
+        """How many logs were being fetched on it."""
+        session = node._sync._sessions.get(link)
+        logs = {(incident, log) for incident, log, _ in session.in_flight} if session is not None else set()
+        for incident, log in logs:
+            self._cut[incident, log] = node.holdings.head(incident, log)[0]
+        return len(logs)
+
+    def take_resumed(self, node: Node) -> int:
+        """Logs that have grown since, from where they were."""
+        grown = [place for place, height in self._cut.items() if node.holdings.head(*place)[0] > height > 0]
+        for place in grown:
+            del self._cut[place]
+        return len(grown)
+
+
+def look(outcome: Outcome, hosts: Sequence[Host]) -> None:
+    """Counts what the end of a run shows."""
+    found = outcome.sometimes
+    for host in hosts:
+        for code, name in _OF_REPORTS.items():
+            _count(found, name, host.reports[code])
+        if host.role != "member":
+            _count(found, CARRIED, len(host.disk.incidents()))
+        if host.node is not None:
+            for incident, replica in host.node.incidents.replicas.items():
+                if replica.merged and host.node.incidents.is_member(incident):
+                    _count(found, LATE_MEMBER, _is_late(replica, host))
+    for replica in _one_of_each(hosts):
+        _count(found, CONCURRENT_EPOCHS, _concurrent_epochs(replica))
+        _count(found, CONFLICT, replica.document.conflict_count)
+    _count(found, RESOLVED, sum(row.kind == "set" and len(row.seen) > 1 for row in outcome.acknowledged))
+
+
+def _count(found: Counter[str], name: str, times: int) -> None:
+    """Nothing is noted of what did not happen."""
+    if times:
+        found[name] += times
+
+
+def _one_of_each(hosts: Sequence[Host]) -> list[Replica]:
+    replicas: dict[IncidentId, Replica] = {}
+    for host in hosts:
+        if host.node is not None:
+            for incident, replica in host.node.incidents.replicas.items():
+                if replica.merged:
+                    replicas.setdefault(incident, replica)
+    return list(replicas.values())
+
+
+def _is_late(replica: Replica, host: Host) -> bool:
+    """It was added when the incident had been opened, and reads what was written before."""
+    for member in replica.group.members():
+        if member.device == host.identity.device:
+            log, seq = member.position
+            return seq > 1 and all(other != log or height >= seq for other, height in replica.merged_heads())
+    return False
+
+
+def _concurrent_epochs(replica: Replica) -> int:
+    epochs = [epoch for epoch in replica.group.lineage._epochs.values() if epoch.valid][:EPOCHS_LOOKED_AT_MAX]
+    covers = replica.graph.covers
+    return sum(
+        not covers(one.position, other.position) and not covers(other.position, one.position)
+        for one, other in combinations(epochs, 2)
+    )
