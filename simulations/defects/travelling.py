@@ -145,12 +145,8 @@ def _not_stored() -> Iterator[None]:
         if next(calls) % 30:
             accept(self, fresh, seal, now)
             return
-        stage = self._archive.stage
-        self._archive.stage = lambda batch: None  # type: ignore[method-assign]
-        try:
+        with patch.object(self._archive, "stage", lambda batch: None):
             accept(self, fresh, seal, now)
-        finally:
-            self._archive.stage = stage  # type: ignore[method-assign]
 
     with patch.object(Incidents, "accept", less):
         yield
