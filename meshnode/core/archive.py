@@ -54,6 +54,9 @@ class Archive:
         self._stretches = [(int.from_bytes(key, "big"), name) for key, name in store.scan(STRETCH_NAMESPACE)]
         """(first journal number, name) of each stretch, ascending."""
         self._stretch_begun = False
+        self._told: dict[IncidentId, dict[LogId, int]] = {}
+        """Up to where the journal names a log of which this start could not merge all: what damage took, and what rests
+        on it. When a peer has sent it again it is merged, and readers of the journal are not told a second time."""
         self.staged = False
         """Something was staged since the node last looked."""
 
@@ -70,15 +73,31 @@ class Archive:
         """Adds merged entries to the journal, and a checkpoint when one is due."""
         if not merged:
             return
-        puts = () if self._stretch_begun else self._begin_stretch()
+        told = self._told.get(replica.incident)
+        if told is not None:
+            merged = self._take_told(replica, told, merged)
+        puts = () if self._stretch_begun or not merged else self._begin_stretch()
         rows = []
         for log, seq in merged:
             self.journal += 1
             rows.append(Applied(self.journal, replica.incident, log, seq))
-        self.stage(CommitBatch(applied=tuple(rows), puts=puts))
+        if rows:
+            self.stage(CommitBatch(applied=tuple(rows), puts=puts))
         since = replica.merged - self._checkpointed.get(replica.incident, 0)
         if since >= max(CHECKPOINT_ENTRIES_MIN, replica.merged // 16):
             self.checkpoint(replica)
+
+    def _take_told(self, replica: Replica, told: dict[LogId, int], merged: Sequence[Position]) -> list[Position]:
+        """Those that the journal does not name yet."""
+        fresh = [(log, seq) for log, seq in merged if seq > told.get(log, 0)]
+        for log, seq in merged:
+            if seq == told.get(log):
+                del told[log]
+        if not told:
+            del self._told[replica.incident]
+            # An earlier checkpoint may say of their rows that they are merged in it.
+            self.checkpoint(replica)
+        return fresh
 
     def _begin_stretch(self) -> tuple[tuple[str, bytes, bytes | None], ...]:
         """This start writes from here on. Stretches above are of rows that damage has taken."""
@@ -152,12 +171,15 @@ class Archive:
                 seq = first.seq + max(0, behind.get(first.incident, 0) - first.number + 1)
                 if seq > last.seq:
                     continue
+                replica = replica_of(first.incident)
                 try:
                     run = self._store.read(first.incident, first.log, seq, last.seq)
                 except LocalFaultError:
-                    continue  # the log waits at the damaged row until a peer sends it again
+                    run = []  # the log waits at the damaged row until a peer sends it again
                 if run:
-                    replica_of(first.incident).replay(run)
+                    replica.replay(run)
+                if replica.graph.height(first.log) < last.seq:
+                    self._told.setdefault(first.incident, {})[first.log] = last.seq
 
     # --- secrets at rest ------------------------------------------------------------------------------------------
 

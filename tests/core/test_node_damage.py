@@ -20,6 +20,7 @@ from meshnode.core.log import Entry
 from meshnode.core.prekeys import PrekeySecret
 from meshnode.errors import LocalFaultError, RefusedError
 from meshnode.storage.sqlite import SqliteLogStore
+from meshnode.storage.ticket import SCRUB_START
 
 
 class RottenDisk:
@@ -62,6 +63,13 @@ class RottenDisk:
     def close(self) -> None:
         assert isinstance(self.be.store, SqliteLogStore)
         self.be.store.close()
+
+    def scrub(self) -> None:
+        """As the daemon does in the background."""
+        position = SCRUB_START
+        while (position := self.be.store.scrub(position, 5).following) != SCRUB_START:
+            pass
+        self.world.step(self.be, [Tick()])
 
     def read_everything(self) -> None:
         """As a scrub does: what is damaged is found, and one reader after the other is told of it."""
@@ -326,3 +334,38 @@ def test_packages_with_wrong_keys_and_malformed_ones_are_told_also_when_keys_are
     disk.world.run(30.0)
     assert disk.be.codes >= {"store-row-damaged", "package-wrong-key"}
     assert len(log_texts(disk.be, disk.incident)) == 12
+
+
+# --- entries that are gone --------------------------------------------------------------------------------------------
+
+GONE = {
+    "in the middle": "DELETE FROM entry WHERE place & 4294967295 IN (2, 3)",
+    "all": "DELETE FROM entry",
+    "the end": "DELETE FROM entry WHERE place & 4294967295 > 2",
+    "the end with its seals": (
+        "DELETE FROM entry WHERE place & 4294967295 > 2; DELETE FROM seal WHERE place & 4294967295 > 2"
+    ),
+}
+"""A flipped bit in the structure of a page takes rows away, and SQLite does not notice."""
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["clean stop", "crash"])
+@pytest.mark.parametrize("gone", GONE)
+def test_entries_that_are_gone_are_noticed_fetched_again_and_told_once(
+    disk: RottenDisk, gone: str, clean: bool
+) -> None:
+    disk.stop(clean)
+    with closing(sqlite3.connect(disk.path)) as connection:
+        connection.executescript(GONE[gone])
+    disk.start()
+    disk.scrub()
+    disk.world.run(60.0)
+    disk.check_whole()
+    assert "store-row-damaged" in disk.be.codes
+    rows = disk.be.store.applied_after(0, 1_000)
+    assert len({(row.log, row.seq) for row in rows}) == len(rows), "no reader of the journal is told twice"
+    disk.stop(clean=False)
+    disk.start()
+    disk.world.run(5.0)
+    alike([disk.be, disk.nl, disk.de], disk.incident)
+    assert len(disk.be.store.applied_after(0, 1_000)) == len(rows)
