@@ -203,3 +203,9 @@ def test_a_seed_gives_one_trace_in_every_process_and_another_seed_another() -> N
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True, text=True)
     one, two = json.loads(done.stdout)
     assert DaemonWorld().run(make_plan(CRASHES)).digest == one != two
+
+
+def test_a_plan_that_would_take_hours_is_refused_with_code_reason_and_action() -> None:
+    plan = replace(make_plan(), duration_s=90_000.0)
+    with pytest.raises(WorldUnavailableError, match=r"^daemon-too-long: 3 nodes for 90,000 s .*; at most 100,000 s"):
+        DaemonWorld().run(plan)

@@ -21,7 +21,7 @@ from meshnode.core.ids import IncidentId
 from simulations.scenario.plan import Action, Heal, LinkFault, NodeFault, Open, Plan, ShareWith, Write
 from simulations.worlds import work
 from simulations.worlds.clockwork import Trace
-from simulations.worlds.contract import Outcome, Sighting
+from simulations.worlds.contract import Outcome, Sighting, WorldUnavailableError
 from simulations.worlds.daemon.clients import Clients
 from simulations.worlds.daemon.host import SLOW_START_S, Host, Parts
 from simulations.worlds.daemon.looking import Looking
@@ -42,6 +42,8 @@ SLOW_CHANCE = 0.3
 SLOW_S = (4.0, 5.0)
 """Of a seed, that one node's disk is so much slower than its peers' write (P8, D12)."""
 STOP_WHILE_STARTING_CHANCE = 0.2
+NODE_SECONDS_MAX = 100_000.0
+"""Nodes times virtual seconds of a plan: some ten minutes of a core. Longer stories are for the protocol world."""
 SETTLED_WITHIN_S = 60.0
 """A start or a stop on the slowest disk takes less."""
 
@@ -58,6 +60,12 @@ class DaemonWorld:
     name: str = "daemon"
 
     def run(self, plan: Plan) -> Outcome:
+        """Raises WorldUnavailableError for a plan that would take hours."""
+        node_s = len(plan.nodes) * plan.duration_s
+        if node_s > NODE_SECONDS_MAX:
+            what = f"{len(plan.nodes)} nodes for {plan.duration_s:,.0f} s"
+            action = f"at most {NODE_SECONDS_MAX:,.0f} s of nodes together here, or use the world protocol"
+            raise WorldUnavailableError(f"daemon-too-long: {what} of real daemons; {action}")
         begin_s = time.perf_counter()
         directory = Path(tempfile.mkdtemp(prefix="mn-"))
         try:

@@ -40,6 +40,8 @@ LINKED_WITHIN_S = 10.0
 CONVERGED_POLL_S = 0.25
 CLOCK_SLACK_S = 5.0
 """Between asking a node for its time and looking at the clock."""
+PROGRESS_S = 30.0
+"""Between two words to whoever watches a long run in which nothing befalls anybody."""
 CRASH_LINES = 12
 """Of a machine's log, kept for the report."""
 
@@ -96,7 +98,8 @@ class Lab:
 
     def _build(self) -> None:
         plan = self.plan
-        _say(f"{len(plan.nodes)} machines are built and enrolled")
+        _say(f"{len(plan.nodes)} machines are built and enrolled; then it takes {plan.duration_s:.0f} s, and as long")
+        _say(f"as all need to be one again, at most {plan.converge_within_s:.0f} s; Ctrl-C ends it and leaves nothing")
         self.network.build()
         rates = {
             direction: quality.rate_bytes_per_s
@@ -146,6 +149,13 @@ class Lab:
                     self._at(action.backup_at_s, self._back_up, action)
             else:
                 self._at(action.at_s, self._operators[action.node].ask, action)
+
+        for number in range(1, int(self.plan.duration_s // PROGRESS_S) + 1):
+            self._at(number * PROGRESS_S, self._say_progress)
+
+    def _say_progress(self) -> None:
+        done = len(self.outcome.acknowledged)
+        _say(f"{self.now_s():6.1f} s of {self.plan.duration_s:.0f} s, {done} writes acknowledged")
 
     def _at(self, at_s: float, what: Callable[..., None], *arguments: object) -> None:
         heapq.heappush(self._timeline, (at_s, next(self._order), lambda: what(*arguments)))

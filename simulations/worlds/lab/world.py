@@ -44,7 +44,7 @@ class LabWorld:
     timeline: bool = False
     """What is to be seen meanwhile is written down: each daemon is asked for it once a second."""
     quiet: bool = True
-    """Without it, progress goes to standard error."""
+    """Progress goes to standard error only where that is a terminal; without it, always."""
 
     def run(self, plan: Plan) -> Outcome:
         """Raises WorldUnavailableError where it cannot run, LabError when the lab itself broke."""
@@ -57,7 +57,7 @@ class LabWorld:
             [*_namespaces(), sys.executable, "-m", "simulations.worlds.lab.inside"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if self.quiet else None,
+            stderr=subprocess.DEVNULL if self.quiet and not sys.stderr.isatty() else None,
             cwd=REPOSITORY,
             # Ctrl-C is for us: we end the lab.
             start_new_session=True,
