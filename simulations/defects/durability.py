@@ -73,7 +73,12 @@ def _one_log() -> Iterator[None]:
         yield
 
 
-@defect("the old log goes on", "a restarted node writes on in its old log", "I14", scenario="restored-backup")
+@defect(
+    "the old log goes on",
+    "a restarted node writes on in its old log",
+    *("I14", "I9", "I1"),
+    scenario="manager-restored",
+)
 def _old_log() -> Iterator[None]:
     """Right until a backup is put back, or the newest part of a store is lost."""
 

@@ -196,3 +196,44 @@ def test_a_bug_that_a_seed_found_stays_mended(name: str, seed: int) -> None:
 
 def test_every_regression_is_listed() -> None:
     assert [name for name, _ in regressions()] == sorted(path.name for path in REGRESSIONS.glob("*.toml"))
+
+
+# --- situations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(runs.SCENARIOS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_scenario_says_what_it_must_have_reached(path: Path) -> None:
+    assert runs.load_scenario(str(path)).checks.sometimes
+
+
+def test_what_a_manager_who_was_restored_leads_to_is_counted() -> None:
+    outcome, _ = runs.run_seed(runs.load_scenario("manager-restored"), 1, "protocol")
+    assert outcome.sometimes["two epochs that do not know of each other"] == 1
+    assert outcome.sometimes["a late member reads the past"] == 2
+    assert outcome.sometimes["a conflict made and resolved"] > 0
+
+
+def test_a_catch_up_that_is_cut_and_goes_on_is_counted() -> None:
+    thin = """
+[[group]]
+name = "late"
+nocs = ["DE"]
+[links]
+rate_bytes_per_s = 3000
+latency_ms = 200
+idle_timeout_s = 3
+[[share]]
+incident = "attack"
+by = "BE"
+at_s = 60
+with = ["DE"]
+[[fault]]
+at_s = 80
+verb = "partition"
+sides = [["DE"], ["BE", "NL", "FR"]]
+for_s = 5
+"""
+    busy = SMALL.replace("writes_per_s = 0.5", "writes_per_s = 12")
+    outcome = ProtocolWorld().run(draw(parse(busy + thin, "small"), 1))
+    assert outcome.sometimes["a link lost in the middle of a catch-up"] > 0
+    assert outcome.sometimes["a sync resumed in the middle"] > 0
