@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
-from meshnode.core.ids import IncidentId, LogId
+from meshnode.core.ids import IncidentId
 from meshnode.core.node import Node
 from meshnode.core.replica import Replica
 from simulations.worlds.contract import Outcome
@@ -33,24 +33,24 @@ _OF_REPORTS = {"key-resealed": RESEALED, "key-missing": ASKED, "restored-or-clon
 
 
 class CatchUps:
-    """Of one node: what it was fetching when a link went, until that goes on elsewhere."""
+    """Of one node: incidents of which it was fetching entries when a link went, until that goes on."""
 
     def __init__(self) -> None:
-        self._cut: dict[tuple[IncidentId, LogId], int] = {}
+        self._cut: dict[IncidentId, int] = {}
 
     def on_link_lost(self, node: Node, link: int) -> int:
         """How many logs were being fetched on it."""
         session = node._sync._sessions.get(link)
-        logs = {(incident, log) for incident, log, _ in session.in_flight} if session is not None else set()
-        for incident, log in logs:
-            self._cut[incident, log] = node.holdings.head(incident, log)[0]
-        return len(logs)
+        asked = list(session.in_flight) if session is not None else []
+        for incident, _, _ in asked:
+            self._cut[incident] = node.holdings.entries_of(incident)
+        return len(asked)
 
     def take_resumed(self, node: Node) -> int:
-        """Logs that have grown since, from where they were."""
-        grown = [place for place, height in self._cut.items() if node.holdings.head(*place)[0] > height > 0]
-        for place in grown:
-            del self._cut[place]
+        """Incidents that have grown since: what was asked for in vain came over another link."""
+        grown = [incident for incident, held in self._cut.items() if node.holdings.entries_of(incident) > held]
+        for incident in grown:
+            del self._cut[incident]
         return len(grown)
 
 

@@ -219,7 +219,7 @@ def test_a_catch_up_that_is_cut_and_goes_on_is_counted() -> None:
 name = "late"
 nocs = ["DE"]
 [links]
-rate_bytes_per_s = 3000
+rate_bytes_per_s = 2000
 latency_ms = 200
 idle_timeout_s = 3
 [[share]]
@@ -227,13 +227,13 @@ incident = "attack"
 by = "BE"
 at_s = 60
 with = ["DE"]
-[[fault]]
-at_s = 80
+[[random]]
 verb = "partition"
-sides = [["DE"], ["BE", "NL", "FR"]]
-for_s = 5
+nodes = ["DE"]
+per_hour = 600
+for_s = [4, 5]
 """
-    busy = SMALL.replace("writes_per_s = 0.5", "writes_per_s = 12")
-    outcome = ProtocolWorld().run(draw(parse(busy + thin, "small"), 1))
+    busy = SMALL.replace("writes_per_s = 0.5", "writes_per_s = 3").replace("duration_s = 90", "duration_s = 150")
+    outcome = ProtocolWorld().run(draw(parse(busy + thin, "small"), 75))
     assert outcome.sometimes["a link lost in the middle of a catch-up"] > 0
     assert outcome.sometimes["a sync resumed in the middle"] > 0
