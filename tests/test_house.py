@@ -57,7 +57,7 @@ CORE_LAYERS: tuple[tuple[str, ...], ...] = (
     ("ids", "codec", "names", "geometry", "views", "budget", "aead"),
     ("keys", "log", "events", "facts", "operations", "causal", "retention", "accounts"),
     ("certificates", "entry", "prekeys", "vault", "epochs", "hello", "identity", "roster", "wire", "acts"),
-    ("pasts", "lineage", "groups"),
+    ("verdicts", "pasts", "lineage", "rights", "groups"),
     ("crdt", "snapshot", "field_types", "schema_fields", "schema", "planning", "incident", "attachments"),
     ("replica", "reseal", "holdings", "outbox", "archive", "own_logs", "incidents"),
     ("sync", "gossip", "peers", "introductions", "picture", "rollcall", "custody", "refusals", "invitations"),

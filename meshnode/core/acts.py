@@ -5,11 +5,14 @@ Acts travel inside entries as plain arrays:
     [1, nonce (16), [[device, noc, role], ...]]   create: the incident's handle is the hash of author and nonce
     [2, [[device, noc, role], ...]]               add, or raise in role
     [3, attempt, [key id, ...]]                   ask: these keys of others' entries cannot be opened here
+    [4, [[device, role], ...], reason]            limit: from here on at most this role, 0 for none (removed)
 
-An act is valid if its signer held the right in the act's own causal past (M1). Creating needs the handle to be the
-author's own, the author first and manager; adding needs a manager. A valid act becomes one **grant** per line; all
-grants of a device come to its **standing**: the highest role, and the most senior grant (depth of the adding chain, 0
-in the creating entry; then order in the creating entry; then position). Any order of folding gives the same.
+An act is judged twice. Here it is judged **as if rights only grew** (M1 without limits): in the act's own causal past,
+so the verdict is final when given. Creating needs the handle to be the author's own, the author first and manager;
+adding and limiting others needs a manager; any member may limit itself. An act that holds so far becomes one **grant**
+or one **limit** per line; all grants of a device come to its **standing**: the highest role, and the most senior grant
+(depth of the adding chain, 0 in the creating entry; then order in the creating entry; then position). Any order of
+folding gives the same. What limits do to each other and to grants is judged over the whole record (core/rights.py).
 
 Asking changes no standing. Every member may; holders of the keys answer by sealing a key again (core/reseal.py).
 
@@ -49,7 +52,10 @@ ASKED_KEYS_MAX = 16
 ATTEMPTS_MAX = 8
 """How often in vain an ask may say it came: so many different members may answer it at most."""
 
-_CREATE, _ADD, _ASK = 1, 2, 3
+REASON_BYTES_MAX = 400
+"""Of the text that says why somebody was removed: a few sentences, in every script."""
+
+_CREATE, _ADD, _ASK, _LIMIT = 1, 2, 3, 4
 
 
 class Role(IntEnum):
@@ -80,6 +86,11 @@ def ask_act(attempt: int, keys: Iterable[KeyId]) -> list[Any]:
     return [_ASK, attempt, sorted(keys)]
 
 
+def limit_act(limits: Sequence[tuple[DeviceId, Role | None]], reason: str) -> list[Any]:
+    """The act of removing devices (None), or of lowering their role."""
+    return [_LIMIT, [[device, 0 if role is None else int(role)] for device, role in limits], reason]
+
+
 class Asked(NamedTuple):
     """What a valid act asks for."""
 
@@ -98,6 +109,15 @@ class Grant(NamedTuple):
     noc: str
     role: Role
     added_by: DeviceId
+
+
+class Limit(NamedTuple):
+    """One line of an act that takes rights away."""
+
+    device: DeviceId
+    role: int
+    """The most that grants which do not follow it can give: 0 (no member), or a role below manager."""
+    reason: str
 
 
 class Standing(NamedTuple):
@@ -121,12 +141,15 @@ def fold(standings: Standings, grant: Grant) -> None:
 
 def judge_act(
     act: Any, author: DeviceId, incident: IncidentId, position: tuple[LogId, int], standings: Standings
-) -> list[Grant] | Asked | str:
-    """The grants of a valid act, or what it asks for, or the code of what makes it void."""
-    if not isinstance(act, list) or not act or type(act[0]) is not int or act[0] not in (_CREATE, _ADD, _ASK):
+) -> list[Grant] | list[Limit] | Asked | str:
+    """The grants or limits of an act that holds as if rights only grew, or what it asks for, or the code of what makes
+    it void."""
+    if not isinstance(act, list) or not act or type(act[0]) is not int or act[0] not in (_CREATE, _ADD, _ASK, _LIMIT):
         return "act-unknown"
     if act[0] == _ASK:
         return _judge_ask(act, author, standings)
+    if act[0] == _LIMIT:
+        return _judge_limit(act, author, standings)
     creates = act[0] == _CREATE
     if len(act) != (3 if creates else 2):
         return "act-malformed"
@@ -161,6 +184,27 @@ def _judge_ask(act: list[Any], author: DeviceId, standings: Standings) -> Asked 
     if not all(isinstance(key_id, bytes) and len(key_id) == KEY_ID_BYTES for key_id in keys):
         return "act-malformed"
     return Asked(act[1], frozenset(map(KeyId, keys))) if author in standings else "act-not-entitled"
+
+
+def _judge_limit(act: list[Any], author: DeviceId, standings: Standings) -> list[Limit] | str:
+    if len(act) != 3 or not isinstance(act[1], list) or not 1 <= len(act[1]) <= MEMBERS_MAX:
+        return "act-malformed"
+    if not isinstance(act[2], str) or len(act[2].encode("utf-8", "surrogatepass")) > REASON_BYTES_MAX:
+        return "act-malformed"
+    for row in act[1]:
+        if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], bytes) and type(row[1]) is int):
+            return "act-malformed"
+        if len(row[0]) != DEVICE_ID_BYTES:
+            return "act-malformed"
+    if len({row[0] for row in act[1]}) != len(act[1]):
+        return "act-malformed"
+    if not all(0 <= row[1] < Role.MANAGER for row in act[1]):
+        return "act-unknown"
+    standing = standings.get(author)
+    manages = standing is not None and standing.role >= Role.MANAGER
+    if standing is None or not (manages or all(row[0] == author for row in act[1])):
+        return "act-not-entitled"
+    return [Limit(DeviceId(device), role, act[2]) for device, role in act[1]]
 
 
 def _create_fault(act: list[Any], author: DeviceId, incident: IncidentId, standings: Standings) -> str:

@@ -6,8 +6,12 @@
   count). Writing needs a writer or manager. Arrival order and clocks never count: a verdict is final when given.
 * M2: the first entry of a log must have a grant of its author in its causal past, or create the incident. Else it is
   never merged, nor is what follows in that log: nobody but members has a place in the graph.
-* Rights only grow as yet. Acts of a newer version are void here and counted in ``unknown_acts``; their entry, its
-  other acts and its epoch stand. Nobody can stop a group by writing nonsense.
+* M0: acts count only under a key that a valid epoch in their past, or in their own entry, starts. Else one member could
+  show another one acts that nobody else can ever read, and the two would disagree for good.
+* M3 to M6: what removals and lowered roles do to each other and to what was granted is in core/rights.py. An act is
+  judged by its own past first and for good; a limit that its author had not seen may void it later.
+* Acts of a newer version are void here and counted in ``unknown_acts``; their entry, its other acts and its epoch
+  stand. Nobody can stop a group by writing nonsense.
 
 **Epochs** (core/epochs.py has the keys; no key ever comes here, only key ids):
 
@@ -16,8 +20,9 @@
 * E8: a key id that an epoch in its past already has starts nothing. Sealed to members, such an entry is a **re-seal**:
   it gives the key again to devices that could not open it (core/reseal.py). Else it is invalid.
 * E10: valid only if every epoch in its causal past is reached through the parent keys it carries.
-* E2: usable if valid, its author still a member, and every known holder of its key a member. Holders of a key are the
-  recipients of any epoch, valid or not, from whose body that key can be reached.
+* E2: usable if valid, every removal that counts in its past, and every known holder of its key a member. Holders of a
+  key are the recipients of any epoch, valid or not, from whose body that key can be reached; of a valid one its author
+  is among them.
 * E3: write under the usable epoch that is causally maximal; among those rather one whose recipients are the members of
   now (decision 0072), then the lowest key id. Never by time.
 * E4, E6: repair is needed while no usable epoch is for exactly the members, or while some epoch is neither sealed to
@@ -30,22 +35,21 @@ Only entries with a valid act or an epoch are kept. Every entry has its causal p
 (core/pasts.py), and core/lineage.py answers what follows for the epochs, so that an entry costs its own size however
 many came before it.
 
-Removals will add acts and a cut; grants and epochs therefore stay separate records that a later rule can void. What
-rests on "rights only grow": the masks of members and writers here, and in core/lineage.py that a valid epoch's author
-is a member.
+Two questions are answered **as if rights only grew**, so that a verdict once given stands whatever removals come to be
+known: whether an act is kept at all, and whether a log may begin (M2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from meshnode.core.acts import (
-    MEMBERS_MAX,
     NONCE_BYTES,
     Asked,
     Grant,
+    Limit,
     Role,
     Standings,
     add_act,
@@ -54,17 +58,31 @@ from meshnode.core.acts import (
     fold,
     incident_id,
     judge_act,
+    limit_act,
     seniority,
 )
 from meshnode.core.epochs import EPOCH_PARENTS_MAX, EpochBody
 from meshnode.core.ids import DeviceId, IncidentId, KeyId, LogId
 from meshnode.core.lineage import Epoch, Lineage
 from meshnode.core.pasts import Pasts, Position, bits, tops
+from meshnode.core.rights import Line, Rights
+from meshnode.core.verdicts import Verdict
 from meshnode.errors import LocalFaultError
 
-__all__ = ["NONCE_BYTES", "Group", "Member", "Role", "Verdict", "add_act", "ask_act", "create_act", "incident_id"]
+__all__ = [
+    "NONCE_BYTES",
+    "Group",
+    "Member",
+    "Role",
+    "Verdict",
+    "add_act",
+    "ask_act",
+    "create_act",
+    "incident_id",
+    "limit_act",
+]
 
-RULES_VERSION = 3
+RULES_VERSION = 4
 """Goes up with every change of a rule here: a snapshot made by other rules is refused and the journal replayed."""
 
 
@@ -85,43 +103,23 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of one act or epoch, the same at every member."""
-
-    act: int | None
-    """Index of the act in its entry; None for the epoch."""
-    code: str
-    """Empty when it holds."""
-
-    @property
-    def valid(self) -> bool:
-        return not self.code
-
-    @property
-    def reason(self) -> str:
-        return _REASONS[self.code]
-
-
-_REASONS = {
-    "": "it holds",
-    "act-unknown": "a membership act of a newer version was kept and not applied",
-    "act-malformed": "a membership act is not well formed",
-    "act-not-entitled": "its author had no right to it in the act's own causal past",
-    "act-wrong-handle": "the incident was not created by this author",
-    "act-created-again": "the incident had been created before",
-    "act-group-too-large": f"more than {MEMBERS_MAX} member devices",
-    "epoch-not-entitled": "its author could not write in the epoch's own causal past",
-    "epoch-wrong-recipients": "its recipients are not the members in its causal past",
-    "epoch-key-reused": "its key id had been used before, and it is sealed to an outsider",
-    "epoch-past-unreachable": "its parent keys do not lead to every epoch in its causal past",
-}
-
-
-@dataclass(frozen=True, slots=True)
 class _Kept:
     position: Position
     author: DeviceId
-    grants: tuple[Grant, ...]
+    grants: dict[int, Grant]
+    """By order among the lines of its acts."""
+    limits: dict[int, Limit]
+
+
+class _Heard(NamedTuple):
+    """The acts of one entry."""
+
+    said: list[tuple[int, str | range]]
+    """Number of the act -> the code of what makes it void, or the orders of its lines."""
+    grants: dict[int, Grant]
+    limits: dict[int, Limit]
+    ever: Standings
+    """After them, as if rights only grew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +143,17 @@ class Group:
         self._pasts = Pasts()
         self._kept: list[_Kept] = []
         self._all = self._granting = 0
-        self._standings: Standings = {}
-        self._standings_at: dict[int, Standings] = {}
-        """By the mask of granting entries in a past that has not all of them."""
+        self._ever: Standings = {}
+        """As if rights only grew."""
+        self._ever_at: dict[int, Standings] = {}
+        """The same by the mask of granting entries in a past that has not all of them."""
+        self._standings: Standings = self._ever
+        """Of now."""
         self._member_grants: dict[DeviceId, int] = {}
-        """Entries that make a device a member."""
+        """Entries that make a device a member, as if rights only grew."""
         self._writer_grants: dict[DeviceId, int] = {}
-        """Entries that make a device a writer or more."""
+        """Entries that make a device a writer or more, as if rights only grew."""
+        self.rights = Rights(lambda index: self._pasts.at(self._kept[index].position))
         self.lineage = self.make_lineage(self._pasts)
         self._asks: dict[tuple[DeviceId, LogId], Ask] = {}
         """The latest of each log."""
@@ -170,65 +172,84 @@ class Group:
         epoch: EpochBody | None,
         key_id: KeyId | None,
     ) -> list[Verdict]:
-        """One verdict per act, then one for the epoch. ``parents`` are those in other logs, merged before."""
+        """One verdict per act, then one for the epoch. ``parents`` are those in other logs, merged before; ``key_id``
+        is the key that the entry is sealed under."""
         if not acts and epoch is None:
             self._pasts.pass_on(position, parents)
             return []
         past = self._pasts.union(position, parents)
-        standings = self._standings_in(past)
-        verdicts: list[Verdict] = []
-        grants: list[Grant] = []
-        if acts:
-            standings = dict(standings)
-        for index, act in enumerate(acts):
-            judged = judge_act(act, author, self._incident, position, standings)
-            if isinstance(judged, str):
-                verdicts.append(Verdict(index, judged))
-                self.unknown_acts += judged == "act-unknown" and author in standings
-                continue
-            verdicts.append(Verdict(index, ""))
-            if isinstance(judged, Asked):
-                self._note_ask(Ask(author, position, *judged))
-                continue
-            for grant in judged:
-                fold(standings, grant)
-            grants.extend(judged)
+        heard = self._hear(position, author, acts, dict(self._ever_in(past)) if acts else self._ever_in(past))
+        if not heard.grants and not heard.limits and epoch is None:
+            self._pasts.add(position, past)
+            return [Verdict(number, code) for number, code in heard.said if isinstance(code, str)]
+        index = self._keep(position, past, author)
+        lines = self.rights.enter(index, position, author, heard.grants, heard.limits)
         code = ""
         if epoch is not None:
             if key_id is None:
                 raise ValueError("an epoch has a key id")
+            standings = self.rights.standings_in_past(past, lines) if self.rights.active else heard.ever
             code = self._judge_epoch(author, past, standings, epoch, key_id)
-            verdicts.append(Verdict(None, code))
-        if not grants and epoch is None:
-            self._pasts.add(position, past)
-            return verdicts
-        index = self._keep(position, author, past, tuple(grants))
+        if code or (epoch is None and key_id is not None and not self.lineage.is_started(key_id, past)):
+            self.rights.forget(lines)
+            for line in lines:
+                line.code = "act-under-wrong-key"
+            heard.grants.clear()
+            heard.limits.clear()
+        self._put(index, _Kept(position, author, heard.grants, heard.limits), lines)
+        verdicts = [
+            Verdict(number, found if isinstance(found, str) else _code_of(lines, found)) for number, found in heard.said
+        ]
         if epoch is not None and key_id is not None:
+            verdicts.append(Verdict(None, code))
             reseals = not code and bool(self.lineage.starts(key_id) & past)
             valid = not code and not reseals
-            self.lineage.add(index, position, past, epoch, key_id, valid=valid, reseals=reseals)
+            self.lineage.add(index, position, past, epoch, key_id, author, valid=valid, reseals=reseals)
         return verdicts
 
-    def _standings_in(self, past: int) -> Standings:
-        """Not to be changed by the caller."""
+    def _hear(self, position: Position, author: DeviceId, acts: Sequence[Any], ever: Standings) -> _Heard:
+        """The acts of an entry, judged as if rights only grew; their grants are folded into ``ever``."""
+        heard = _Heard([], {}, {}, ever)
+        for number, act in enumerate(acts):
+            judged = judge_act(act, author, self._incident, position, ever)
+            if isinstance(judged, str):
+                heard.said.append((number, judged))
+                self.unknown_acts += judged == "act-unknown" and author in ever
+            elif isinstance(judged, Asked):
+                heard.said.append((number, ""))
+                self._note_ask(Ask(author, position, *judged))
+            else:
+                first = len(heard.grants) + len(heard.limits)
+                heard.said.append((number, range(first, first + len(judged))))
+                lines: Sequence[Grant | Limit] = judged
+                for order, line in enumerate(lines, first):
+                    if isinstance(line, Grant):
+                        heard.grants[order] = line
+                        fold(ever, line)
+                    else:
+                        heard.limits[order] = line
+        return heard
+
+    def _ever_in(self, past: int) -> Standings:
+        """As if rights only grew. Not to be changed by the caller."""
         granting = past & self._granting
         if granting == self._granting:
-            return self._standings
-        found = self._standings_at.get(granting)
+            return self._ever
+        found = self._ever_at.get(granting)
         if found is None:
             # From the largest that is known for a part of this past: a chain of acts is folded once, not once per act.
-            known = max((mask for mask in self._standings_at if not mask & ~granting), default=0, key=int.bit_count)
-            found = dict(self._standings_at.get(known, {}))
+            known = max((mask for mask in self._ever_at if not mask & ~granting), default=0, key=int.bit_count)
+            found = dict(self._ever_at.get(known, {}))
             for index in bits(granting & ~known):
-                for grant in self._kept[index].grants:
+                for grant in self._kept[index].grants.values():
                     fold(found, grant)
             self._remember(granting, found)
         return found
 
     def _remember(self, granting: int, standings: Standings) -> None:
-        if len(self._standings_at) >= STANDINGS_KEPT:
-            del self._standings_at[next(iter(self._standings_at))]
-        self._standings_at[granting] = standings
+        if len(self._ever_at) >= STANDINGS_KEPT:
+            del self._ever_at[next(iter(self._ever_at))]
+        self._ever_at[granting] = standings
 
     def _judge_epoch(self, author: DeviceId, past: int, standings: Standings, body: EpochBody, key_id: KeyId) -> str:
         """The code of what makes an epoch or re-seal invalid, empty when it is valid."""
@@ -249,25 +270,30 @@ class Group:
         """E1. ``devices`` are distinct (core/epochs.py)."""
         return len(devices) == len(standings) and all(device in standings for device in devices)
 
-    def _keep(self, position: Position, author: DeviceId, past: int, grants: tuple[Grant, ...]) -> int:
+    def _keep(self, position: Position, past: int, author: DeviceId) -> int:
         index = len(self._kept)
         self._pasts.add(position, past | 1 << index)
-        self._put(index, _Kept(position, author, grants))
+        self._kept.append(_Kept(position, author, {}, {}))
         return index
 
-    def _put(self, index: int, kept: _Kept) -> None:
-        self._kept.append(kept)
+    def _put(self, index: int, kept: _Kept, lines: list[Line]) -> None:
+        self._kept[index] = kept
         self._all |= 1 << index
         if kept.grants:
-            self._remember(self._granting, dict(self._standings))
+            self._remember(self._granting, dict(self._ever))
             self._granting |= 1 << index
-        for grant in kept.grants:
-            fold(self._standings, grant)
+        for grant in kept.grants.values():
+            fold(self._ever, grant)
             self._member_grants[grant.device] = self._member_grants.get(grant.device, 0) | 1 << index
             if grant.role >= Role.WRITER:
                 self._writer_grants[grant.device] = self._writer_grants.get(grant.device, 0) | 1 << index
-        if kept.grants:
-            self.lineage.set_members(self._standings.keys())
+        if not kept.grants and not kept.limits:
+            return
+        self.rights.take(lines)
+        if self.rights.active:
+            self._standings = self.rights.standings()
+            self.lineage.set_removals(self.rights.removals())
+        self.lineage.set_members(self._standings.keys())
 
     # --- members --------------------------------------------------------------------------------------------------
 
@@ -291,7 +317,10 @@ class Group:
 
         Asked after the entry was merged.
         """
-        return bool(self._pasts.at(position) & self._writer_grants.get(device, 0))
+        past = self._pasts.at(position)
+        if not self.rights.active:
+            return bool(past & self._writer_grants.get(device, 0))
+        return self.rights.role(device, past) >= Role.WRITER
 
     def may_open(self, device: DeviceId, position: Position, parents: Iterable[Position], acts: Sequence[Any]) -> bool:
         """M2, asked before the first entry of a log is merged: is its author a member in its causal past, or does it
@@ -304,7 +333,7 @@ class Group:
         """What the first entry of a log by this device must name besides these: the entry that made it a member. None
         when they lead to one, and for a device that is no member."""
         standing = self._standings.get(device)
-        grants = self._member_grants.get(device, 0)
+        grants = self.rights.granting(device) if self.rights.active else self._member_grants.get(device, 0)
         if standing is None or any(self._pasts.at(position) & grants for position in before):
             return ()
         return ((standing.grant.log, standing.grant.seq),)
@@ -375,14 +404,19 @@ class Group:
 
     def reseals_to(self, device: DeviceId) -> list[tuple[DeviceId, Epoch]]:
         """(author, re-seal) for this device, in the order in which they were merged."""
-        return [(self._kept[index].author, epoch) for index, epoch in self.lineage.reseals_to(device)]
+        return [(epoch.author, epoch) for _, epoch in self.lineage.reseals_to(device)]
 
     # --- snapshots ------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> list[Any]:
         """Plain data for the codec: what was judged, with no key in it."""
         kept = [
-            [*kept.position, kept.author, [[g.depth, g.order, g.device, g.noc, int(g.role)] for g in kept.grants]]
+            [
+                *kept.position,
+                kept.author,
+                [[order, g.depth, g.order, g.device, g.noc, int(g.role)] for order, g in kept.grants.items()],
+                [[order, limit.device, limit.role, limit.reason] for order, limit in kept.limits.items()],
+            ]
             for kept in self._kept
         ]
         asks = [[*ask.position, ask.device, ask.attempt, sorted(ask.keys)] for ask in self._asks.values()]
@@ -401,13 +435,30 @@ class Group:
         _, group.unknown_acts, pasts, kept, lineage, asks = data
         group._pasts = Pasts.restore(pasts)
         group.lineage = group.make_lineage(group._pasts)
-        for index, (log, seq, author, grant_rows) in enumerate(kept):
-            grants = tuple(
-                Grant(depth, order, LogId(log), seq, DeviceId(device), noc, Role(role), DeviceId(author))
-                for depth, order, device, noc, role in grant_rows
-            )
-            group._put(index, _Kept((LogId(log), seq), DeviceId(author), grants))
-        group.lineage.restore(lineage, [kept.position for kept in group._kept])
+        group._kept = [_kept(*row) for row in kept]
+        for index, row in enumerate(group._kept):
+            lines = group.rights.enter(index, row.position, row.author, row.grants, row.limits)
+            group._put(index, row, lines)
+        group.lineage.restore(lineage, [(kept.position, kept.author) for kept in group._kept])
         for log, seq, device, attempt, keys in asks:
             group._note_ask(Ask(DeviceId(device), (LogId(log), seq), attempt, frozenset(map(KeyId, keys))))
         return group
+
+
+def _code_of(lines: Sequence[Line], orders: Sequence[int]) -> str:
+    """Of an act: the first of its lines that is right speaks for it, else the first."""
+    codes = [line.code for line in lines if line.order in orders]
+    return "" if "" in codes else codes[0]
+
+
+def _kept(log: bytes, seq: int, author: bytes, grants: list[Any], limits: list[Any]) -> _Kept:
+    position, by = (LogId(log), seq), DeviceId(author)
+    return _Kept(
+        position,
+        by,
+        {
+            number: Grant(depth, order, *position, DeviceId(device), noc, Role(role), by)
+            for number, depth, order, device, noc, role in grants
+        },
+        {number: Limit(DeviceId(device), role, reason) for number, device, role, reason in limits},
+    )

@@ -12,7 +12,10 @@ only at epochs that no other one covers.
   keys that runs through one could be taken from late members by whoever hides it from them.
 * A key is **tainted** when some non-member is known to hold it: it was sealed to one, or is in a body that one can
   open, step by step. Over the whole view, not one past: a body may carry a key whose epoch its author pretends not to
-  have seen.
+  have seen. Who was removed holds what it was sealed, so a removal taints every key from before it.
+* An epoch is **late** when every removal that counts is in its past. One that is not may be sealed to members alone,
+  and its key still reach the removed device: whoever added that device meanwhile, and does not know of the removal,
+  carries every key it holds to it.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from meshnode.core.pasts import Pasts, Position, bits, tops
 @dataclass(frozen=True, slots=True)
 class Epoch:
     position: Position
+    author: DeviceId
     key_id: KeyId
     recipients: frozenset[DeviceId]
     parents: tuple[KeyId, ...]
@@ -55,7 +59,7 @@ class _View:
 
 
 class Lineage:
-    """Members are told by :meth:`set_members`; they only ever grow as yet."""
+    """Members are told by :meth:`set_members`, removals by :meth:`set_removals`."""
 
     def __init__(self, pasts: Pasts) -> None:
         self._pasts = pasts
@@ -73,6 +77,10 @@ class Lineage:
         self._tainted: set[KeyId] = set()
         self._tainted_mask = 0
         self._outsiders: set[DeviceId] = set()
+        self._removals = 0
+        """Kept entries that must be in the past of an epoch to write under."""
+        self._late = 0
+        """Epochs that have all of them in it."""
         self._view: _View | None = None
 
     # --- what is known --------------------------------------------------------------------------------------------
@@ -80,6 +88,10 @@ class Lineage:
     def starts(self, key_id: KeyId) -> int:
         """The epochs, valid or not, and the re-seals with this key."""
         return self._starts.get(key_id, 0)
+
+    def is_started(self, key_id: KeyId, past: int) -> bool:
+        """Does a valid epoch in this past start this key?"""
+        return bool(self.starts(key_id) & past & self._valid)
 
     def positions(self, key_id: KeyId) -> tuple[Position, ...]:
         """Entries that start an epoch with this key: one, unless somebody reused it. Earliest first."""
@@ -122,20 +134,31 @@ class Lineage:
     # --- growing --------------------------------------------------------------------------------------------------
 
     def add(
-        self, index: int, position: Position, past: int, body: EpochBody, key_id: KeyId, *, valid: bool, reseals: bool
+        self,
+        index: int,
+        position: Position,
+        past: int,
+        body: EpochBody,
+        key_id: KeyId,
+        author: DeviceId,
+        *,
+        valid: bool,
+        reseals: bool,
     ) -> None:
         """The mask of ``position`` is already known to have ``index`` in it."""
         reach = 0
         if not valid and not reseals:
             reach = self._pasts.table.number(self._reach_in(past, body, key_id) | 1 << index)
         devices = frozenset(body.devices)
-        self.put(index, Epoch(position, key_id, devices, body.parent_ids, valid, reseals, reach))
+        self.put(index, Epoch(position, author, key_id, devices, body.parent_ids, valid, reseals, reach))
 
     def put(self, index: int, epoch: Epoch) -> None:
         self._epochs[index] = epoch
         bit = 1 << index
         self._all |= bit
         self._valid |= bit * epoch.valid
+        if not self._removals & ~self._pasts.at(epoch.position):
+            self._late |= bit
         if epoch.reseals:
             self._reseals |= bit
             for device in epoch.recipients:
@@ -150,8 +173,12 @@ class Lineage:
         if not epoch.recipients <= self._members:
             self._outsiders |= epoch.recipients - self._members
             self._taint((epoch.key_id,))
-        if self._view is not None and epoch.valid and not self._tainted_mask & bit:
+        if self._view is not None and self._usable() & bit:
             self._use(self._view, index, epoch)
+
+    def _usable(self) -> int:
+        """E2."""
+        return self._valid & self._late & ~self._tainted_mask
 
     def _use(self, view: _View, index: int, epoch: Epoch) -> None:
         view.usable |= 1 << index
@@ -182,24 +209,39 @@ class Lineage:
     def set_members(self, members: AbstractSet[DeviceId]) -> None:
         if members == self._members:
             return
-        joined = members - self._members
+        joined, left = members - self._members, self._members - members
         self._members = frozenset(members)
         self._wide = self._view = None
-        if joined & self._outsiders:  # who was an outsider is none: what it held taints nothing
+        again = bool(joined & self._outsiders)
+        if again:  # who was an outsider is none: what it held taints nothing
             self._tainted.clear()
             self._outsiders.clear()
             self._tainted_mask = 0
-            for recipients, mask in self._sealed_to.items():
-                if not recipients <= self._members:
-                    self._outsiders |= recipients - self._members
-                    self._taint(tuple(self._epochs[index].key_id for index in bits(mask)))
+        for recipients, mask in self._sealed_to.items() if again or left else ():
+            if not recipients <= self._members and (again or recipients & left):
+                self._outsiders |= recipients - self._members
+                self._taint(tuple(self._epochs[index].key_id for index in bits(mask)))
+
+    def set_removals(self, removals: int) -> None:
+        """Kept entries with removals that count."""
+        if removals == self._removals:
+            return
+        new, gone = removals & ~self._removals, self._removals & ~removals
+        self._removals = removals
+        self._late = 0 if new else self._late
+        # Only what came after a removal can have it in its past, and removals are nearly always the newest of all.
+        first = 0 if gone or not new else (new & -new).bit_length() - 1
+        for index in bits(self._all >> first << first):
+            if not removals & ~self._covered_by(index):
+                self._late |= 1 << index
+        self._view = None
 
     # --- what follows ---------------------------------------------------------------------------------------------
 
     def _current(self) -> _View:
         view = self._view
         if view is None:
-            usable = self._valid & ~self._tainted_mask
+            usable = self._usable()
             view = self._view = _View(usable, 0, [], 0)
             for index in tops(usable, self._covered_by):
                 view.maximal |= 1 << index
@@ -252,10 +294,11 @@ class Lineage:
         ]
         return [[sorted(devices) for devices in table], rows]
 
-    def restore(self, data: list[Any], positions: list[Position]) -> None:
-        """``positions`` are those of the kept entries."""
+    def restore(self, data: list[Any], kept: list[tuple[Position, DeviceId]]) -> None:
+        """``kept``: position and author of the kept entries."""
         table, rows = data
         sets = [frozenset(DeviceId(device) for device in devices) for devices in table]
         for index, key_id, number, parents, valid, reseals, reach in rows:
             keys = tuple(map(KeyId, parents))
-            self.put(index, Epoch(positions[index], KeyId(key_id), sets[number], keys, valid, reseals, reach))
+            position, author = kept[index]
+            self.put(index, Epoch(position, author, KeyId(key_id), sets[number], keys, valid, reseals, reach))

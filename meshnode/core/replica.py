@@ -379,8 +379,8 @@ class Replica:
         position = (entry.log, entry.seq)
         order = self.graph.add(entry.log, entry.seq, parents, content.time_ms)
         if content.acts or body is not None or parents:
-            key_id = entry.key_id if body is not None else None
-            for verdict in self.group.merge(position, parents, writer.device, list(content.acts), body, key_id):
+            merged = self.group.merge(position, parents, writer.device, list(content.acts), body, entry.key_id)
+            for verdict in merged:
                 if not verdict.valid:
                     self.troubles.append(Trouble(verdict.code, verdict.reason, entry.log, entry.seq))
         flags = self._void_flag(writer, position, operations) if operations else 0

@@ -126,8 +126,7 @@ class Record:
 
     def merge(self, group: Group, position: Position) -> list[Verdict]:
         item = self.items[position]
-        key = item.key_id if item.body is not None else None
-        return group.merge(position, item.parents, item.author, list(item.acts), item.body, key)
+        return group.merge(position, item.parents, item.author, list(item.acts), item.body, item.key_id)
 
     def causal_order(self, rng: random.Random) -> list[Position]:
         """Some order in which every entry comes after its past."""

@@ -267,8 +267,9 @@ class Mesh(Record):
             self.repair(min(able, key=lambda view: view.group.rank(view.me)))
         else:
             raise BrokenPromise("S3: still in need of repair")
-        merged_by_any = {p for view in self.honest.values() for p in view.merged}
         reference = self.honest[A].group
+        inside = [view for view in self.honest.values() if reference.is_member(view.me)]
+        merged_by_any = {p for view in inside for p in view.merged}
         for view in self.honest.values():
             if not reference.is_member(view.me):
                 continue

@@ -76,7 +76,7 @@ class Flood:
     def count_looks(self) -> None:
         group, lineage, pasts = self.group, self.group.lineage, self.group._pasts
         group._kept = LookedAtList(group._kept)
-        group._standings_at = Looks(group._standings_at)
+        group._ever_at = Looks(group._ever_at)
         for name in ("_epochs", "_starts", "_sealed_to"):
             setattr(lineage, name, Looks(getattr(lineage, name)))
         pasts._logs = Looks(pasts._logs)

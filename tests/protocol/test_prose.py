@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vector_case import VECTORS, read_cases
 
-from meshnode.core import groups, wire
+from meshnode.core import groups, verdicts, wire
 
 PROSE = (VECTORS.parent / "protocol.md").read_text(encoding="utf-8")
 SCHEMA = (VECTORS.parent / "wire.cddl").read_text(encoding="utf-8")
@@ -38,8 +38,8 @@ def test_no_two_uses_share_a_tag():
 
 def test_every_refusal_of_the_vectors_stands_in_the_list_of_codes():
     refusals = {case.expect["refusal"] for case in read_cases() if "refusal" in case.expect}
-    verdicts = set(groups._REASONS) - {""}
-    assert {code for code in refusals | verdicts if f"`{code}`" not in SECTIONS["Reason codes"]} == set()
+    judged = set(verdicts._REASONS) - {""}
+    assert {code for code in refusals | judged if f"`{code}`" not in SECTIONS["Reason codes"]} == set()
 
 
 def test_every_message_has_its_row_and_its_rule():

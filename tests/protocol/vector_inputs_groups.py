@@ -268,6 +268,6 @@ def _bad_groups(book: Book) -> None:
         LOG,
         2,
         BE,
-        acts=([4, "later"], "later", [2, [[bytes(FR.id), "FR", 4]]], [2, [], 0], add_act([_line(FR, WRITER)])),
+        acts=([9, "later"], "later", [2, [[bytes(FR.id), "FR", 4]]], [2, [], 0], add_act([_line(FR, WRITER)])),
     )
     takes("newer-acts", "an unknown code, no array, an unknown role, a wrong form; the last act holds", newer)
