@@ -134,9 +134,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("--workers must be at least 1")
     path = runs.find_scenario(options.scenario)
     scenario = runs.load_scenario(options.scenario)
-    runs.check_world(scenario, options.world)
-    if options.crypto == crypto.CHEAP and options.world != "protocol":
-        raise ValueError(f"the world {options.world} has real signatures only")
+    runs.check_world(scenario, options.world, options.crypto)
     if options.dask and options.seeds is None:
         raise ValueError("--dask is for many seeds: add --seeds A..B")
     if options.seeds is not None:

@@ -56,7 +56,7 @@ def _report(options: argparse.Namespace) -> int:
         _say(files.write(report, options.out or paths[0].with_suffix(".html")))
         return 0 if report.held else 1
     scenario = runs.load_scenario(options.what[0])
-    runs.check_world(scenario, options.world)
+    runs.check_world(scenario, options.world, options.crypto)
     outcome, result = runs.run_seed(scenario, options.seed, options.world, options.crypto, timeline=True)
     print("held" if result.held else "VIOLATED")
     out = options.out or REPORTS / f"{scenario.name}-{options.world}-{options.seed}.html"

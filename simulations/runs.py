@@ -88,12 +88,14 @@ def load_scenario(name: str) -> Scenario:
     return reader.load(find_scenario(name))
 
 
-def check_world(scenario: Scenario, world: str) -> None:
-    """Raises ValueError for a world that there is not, or that the scenario is not for."""
+def check_world(scenario: Scenario, world: str, crypto: str | None = None) -> None:
+    """Raises ValueError for a world that there is not, that the scenario is not for, or that has no such signatures."""
     if world not in WORLDS:
         raise ValueError(f"there is no world {world!r}; known: {', '.join(WORLDS)}")
     if world not in scenario.worlds:
         raise ValueError(f"{scenario.name} is for {', '.join(scenario.worlds)}, not for {world}")
+    if crypto == "cheap" and world != "protocol":
+        raise ValueError(f"the world {world} has real signatures only")
 
 
 def world_named(name: str, timeline: bool = False) -> World:

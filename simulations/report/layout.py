@@ -153,21 +153,24 @@ def labels(
     lines: Sequence[tuple[Point, Point]],
     box: Box,
     letter_px: float,
+    gap_px: float = 9.0,
 ) -> dict[str, Label]:
-    """Beside each node, where it covers the least of other nodes, of names that stand already, and of lines."""
+    """Beside each node, at least ``gap_px`` from its middle, where it covers the least of other nodes, of names that
+    stand already, and of lines."""
     taken: list[tuple[float, float, float, float]] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points.values()]
     found = {}
+    near_px = gap_px - 3
     for name, (x, y) in points.items():
         wide = len(texts[name]) * letter_px * LETTER_PX
         options = (
-            (Label(x + 9, y + letter_px * 0.36, "start"), (x + 8, x + 8 + wide)),
-            (Label(x - 9, y + letter_px * 0.36, "end"), (x - 8 - wide, x - 8)),
-            (Label(x, y - 9, "middle"), (x - wide / 2, x + wide / 2)),
-            (Label(x, y + 8 + letter_px, "middle"), (x - wide / 2, x + wide / 2)),
-            (Label(x + 7, y - 6, "start"), (x + 6, x + 6 + wide)),
-            (Label(x - 7, y - 6, "end"), (x - 6 - wide, x - 6)),
-            (Label(x + 7, y + 4 + letter_px, "start"), (x + 6, x + 6 + wide)),
-            (Label(x - 7, y + 4 + letter_px, "end"), (x - 6 - wide, x - 6)),
+            (Label(x + gap_px, y + letter_px * 0.36, "start"), (x + gap_px, x + gap_px + wide)),
+            (Label(x - gap_px, y + letter_px * 0.36, "end"), (x - gap_px - wide, x - gap_px)),
+            (Label(x, y - gap_px, "middle"), (x - wide / 2, x + wide / 2)),
+            (Label(x, y + gap_px + letter_px * 0.8, "middle"), (x - wide / 2, x + wide / 2)),
+            (Label(x + near_px, y - near_px, "start"), (x + near_px, x + near_px + wide)),
+            (Label(x - near_px, y - near_px, "end"), (x - near_px - wide, x - near_px)),
+            (Label(x + near_px, y + near_px + letter_px * 0.7, "start"), (x + near_px, x + near_px + wide)),
+            (Label(x - near_px, y + near_px + letter_px * 0.7, "end"), (x - near_px - wide, x - near_px)),
         )
         best, where = min(
             (

@@ -145,7 +145,7 @@ class Mesh:
         if named:
             lines = [(points[a], points[b]) for a, b in self._report.reach]
             texts = {node.name: self._label(node, box) for node in self._report.nodes}
-            for name, label in labels(points, texts, lines, box, letter_px).items():
+            for name, label in labels(points, texts, lines, box, letter_px, radius + 4).items():
                 found.text(label.x, label.y, texts[name], "big" if box is LARGE else "name", label.anchor)
 
     def _label(self, node: Node, box: Box) -> str:

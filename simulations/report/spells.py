@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from simulations.report.records import Fault, LinkSpell, Spell
+from simulations.scenario.lies import LIES
 from simulations.scenario.plan import Heal, Lie, LinkFault, NodeFault, Plan
 from simulations.worlds.timeline import DOWN, LinkChange, NodeChange
 
@@ -59,6 +60,7 @@ def of_faults(plan: Plan) -> Iterator[Fault]:
             yield Fault(kind, action.at_s, end_s, (action.node,), (), action.skew_s)
         elif isinstance(action, Lie):
             end_s = plan.duration_s if action.until_s is None else min(action.until_s, plan.duration_s)
+            end_s = end_s if LIES[action.kind].lasts else action.at_s
             nodes = (action.node, action.accomplice) if action.accomplice else (action.node,)
             yield Fault("lie", action.at_s, end_s, nodes, (), action.amount, action.kind)
 

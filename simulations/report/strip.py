@@ -48,13 +48,13 @@ LANES = {
     "lie": "lies",
 }
 """Kind of fault -> what its lane is called, in the order of lanes."""
+LIE = "lie"
 LINK_KINDS = ("cut", "hold", "drop", "duplicate", "delay", "corrupt")
 
 
 def drawing(report: RunReport, moments: Sequence[tuple[str, float]] = ()) -> Drawing:
     """``moments``: (letter, time) of the pictures that are shown elsewhere."""
-    lanes = [kind for kind in LANES if any(fault.kind == kind for fault in report.faults)]
-    lanes += sorted({fault.kind for fault in report.faults} - set(LANES))
+    lanes = list(_lanes(report.faults))
     row_px = 20.0 if len(report.nodes) <= 12 else 15.0 if len(report.nodes) <= 40 else 9.0
     links = _link_rows(report)
     height = HEAD_PX + 14
@@ -67,8 +67,8 @@ def drawing(report: RunReport, moments: Sequence[tuple[str, float]] = ()) -> Dra
     axis.draw(found, HEAD_PX - 12, height - 8)
     _faults_end(found, axis, report, height)
     y = HEAD_PX
-    for kind in lanes:
-        _lane(found, axis, kind, [fault for fault in report.faults if fault.kind == kind], y)
+    for label, faults in lanes:
+        _lane(found, axis, label, faults, y)
         y += LANE_PX
     if lanes:
         y += GAP_PX
@@ -110,8 +110,10 @@ def bands(faults: Iterable[Fault]) -> Iterator[tuple[float, float, str]]:
             who = _ways(members)
         else:
             who = words.listed([name for fault in members for name in fault.nodes])
-        details = ", ".join(dict.fromkeys(fault.detail for fault in members if fault.detail))
-        yield begin_s, end_s, f"{who}: {details}" if details else who
+        if members[0].kind == LIE:
+            helped = members[0].nodes[1:2]
+            who = " with ".join([words.listed(list(dict.fromkeys(fault.detail for fault in members))), *helped])
+        yield begin_s, end_s, who
 
 
 def _span(fault: Fault) -> tuple[float, float]:
@@ -127,9 +129,21 @@ def _ways(faults: Sequence[Fault]) -> str:
     return f"{words.listed(one.nodes, 4)} → {words.listed(one.receivers, 4)}"
 
 
-def _lane(found: Drawing, axis: TimeAxis, kind: str, faults: Sequence[Fault], y: float) -> None:
-    found.text(LEFT - 10, y + 11, LANES.get(kind, kind), "small", "end")
-    colour = "network" if kind in LINK_KINDS else "machine"
+def _lanes(faults: Sequence[Fault]) -> Iterator[tuple[str, list[Fault]]]:
+    """(what it is called, its faults): a lane for each kind, and one for each who lies, which may do much at once."""
+    kinds = [*LANES, *sorted({fault.kind for fault in faults} - set(LANES))]
+    for kind in kinds:
+        found = [fault for fault in faults if fault.kind == kind]
+        if kind == LIE:
+            for name in dict.fromkeys(fault.nodes[0] for fault in found):
+                yield f"{name} lies", [fault for fault in found if fault.nodes[0] == name]
+        elif found:
+            yield LANES.get(kind, kind), found
+
+
+def _lane(found: Drawing, axis: TimeAxis, label: str, faults: Sequence[Fault], y: float) -> None:
+    found.text(LEFT - 10, y + 11, label, "small", "end")
+    colour = "network" if faults[0].kind in LINK_KINDS else "machine"
     drawn = list(bands(faults))
     if len(drawn) > BANDS_MAX:
         spans = _merged((axis.x(begin_s), axis.x(end_s)) for begin_s, end_s, _ in drawn)
@@ -140,13 +154,16 @@ def _lane(found: Drawing, axis: TimeAxis, kind: str, faults: Sequence[Fault], y:
         x1, x2 = axis.x(begin_s), axis.x(end_s)
         x2 = max(x2, x1 + 2)
         when = words.moment(begin_s) if begin_s == end_s else f"{words.moment(begin_s)} to {words.moment(end_s)}"
-        found.rect(x1, y + 1, x2 - x1, 12, colour, f"{LANES.get(kind, kind)}: {who}, {when}")
-        room = (axis.x(drawn[place + 1][0]) if place + 1 < len(drawn) else RIGHT) - x2
+        found.rect(x1, y + 1, x2 - x1, 12, colour, f"{label}: {who}, {when}")
+        following = axis.x(drawn[place + 1][0]) if place + 1 < len(drawn) else RIGHT
         wide = len(who) * LABEL_PX + 10
-        if wide < x2 - x1:
-            found.text(x1 + 5, y + 11, who, "inside")
-        elif wide < room and x2 >= covered and len(drawn) <= 40:
+        inside = max(x1, covered)
+        if wide < min(x2, following) - inside:
+            found.text(inside + 5, y + 11, who, "inside")
+            covered = inside + wide
+        elif wide < following - x2 and x2 >= covered:
             found.text(x2 + 4, y + 11, who, "small")
+            covered = x2 + wide
         covered = max(covered, x2)
 
 

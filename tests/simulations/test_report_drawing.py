@@ -88,7 +88,7 @@ def test_cuts_from_both_sides_are_one_band_and_a_clog_is_whom_it_befalls() -> No
     assert list(bands(faults)) == [(1, 2, "A | B, C"), (5, 9, "A → B")]
     clog = [Fault("hold", 1, 2, ("A",), everybody, 0.0), Fault("hold", 1, 2, everybody, ("A",), 0.0)]
     assert list(bands(clog)) == [(1, 2, "A")]
-    assert list(bands([Fault("lie", 1, 2, ("A", "B"), (), 0.0, "equivocate")])) == [(1, 2, "A and B: equivocate")]
+    assert list(bands([Fault("lie", 1, 2, ("A", "B"), (), 0.0, "equivocate")])) == [(1, 2, "equivocate with B")]
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,15 @@ class Looking:
 
     def _run(self) -> None:
         next_s = time.monotonic()
-        while not self._over.wait(STATES_EVERY_S):
+        while True:
             for machine in self._machines:
                 state = timeline.PAUSED if machine.paused else timeline.UP if machine.up else timeline.DOWN
                 self._seen.note_node(self._now_s(), machine.name, state)
             if time.monotonic() >= next_s:
                 next_s = time.monotonic() + EVERY_S
                 self._look()
+            if self._over.wait(STATES_EVERY_S):
+                return
 
     def _look(self) -> None:
         """A machine that does not answer is seen without links, and shows nothing."""
