@@ -1,4 +1,5 @@
-"""``meshnode-sim``: arguments in, runs and what they say out. Printing is done here and in ``reporting``, exiting here.
+"""``meshnode-sim``: arguments in, runs and what they say out. Printing is done here and in ``reporting`` and ``told``,
+exiting here.
 
 Exit codes: 0 everything held; 1 something was violated; 2 the request makes no sense; 3 this world cannot run here.
 """
@@ -12,27 +13,23 @@ import re
 import shlex
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from simulations import cluster, explain, reporting, runs
+from simulations import cluster, explain, reporting, runs, told
 from simulations.benchmarks import virtual_mesh
-from simulations.checks.judge import HOLES
 from simulations.defects import DEFECTS, hunt_all
 from simulations.runs import Result
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan, to_plain
 from simulations.scenario.sense import ScenarioError
 from simulations.shrink import shrink
-from simulations.sweep import Runner, never_reached, on_this_machine, results_file, sweep, totals
+from simulations.sweep import Runner, never_reached, on_this_machine, results_file, sweep
 from simulations.worlds import crypto
 from simulations.worlds.contract import WorldUnavailableError
 
 HELD, VIOLATED, SENSELESS, UNAVAILABLE = range(4)
-PROGRESS_INTERVAL_S = 60.0
-"""Between two lines about how far a sweep is, where nobody looks at a terminal."""
 SOAK_SEEDS = 10
 """Of one scenario, before a soak turns to the next."""
 _SEEDS = re.compile(r"(\d+)(?:\.\.(\d+))?")
@@ -147,11 +144,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.digest:
         print(outcome.digest)
         return HELD if result.held else VIOLATED
-    print(_one_line(result))
-    _print_asked([result])
+    print(told.one_line(result))
+    told.print_asked([result])
     if not result.held:
         runs.save_failure(outcome.plan, result, options.results / "failures")
-        _print_failure(result, options.scenario, options.results)
+        told.print_failure(result, options.scenario, options.results)
     if wants_report:
         reporting.report_run(outcome, result, scenario, options.scenario, options.report, options.crypto)
     return HELD if result.held else VIOLATED
@@ -163,13 +160,13 @@ def _sweep(options: argparse.Namespace, path: Path) -> int:
     def progress(result: Result, done: int, wanted: int) -> None:
         if not result.held:
             failed.append(result)
-            _clear()
-            _print_failure(result, options.scenario, options.results)
+            told.clear()
+            told.print_failure(result, options.scenario, options.results)
         show(done, wanted, len(failed))
 
-    show = Counted()
+    show = told.Counted()
     results = sweep(path, options.world, options.seeds, _runner(options), progress, options.results)
-    _clear()
+    told.clear()
     bad = [result for result in results if not result.held]
     simulated_s, wall_s = sum(row.simulated_s for row in results), sum(row.wall_s for row in results)
     print(f"{len(results)} of {len(options.seeds)} seeds: {len(results) - len(bad)} held, {len(bad)} failed")
@@ -177,7 +174,7 @@ def _sweep(options: argparse.Namespace, path: Path) -> int:
         print("failed seeds: " + " ".join(str(row.seed) for row in bad[:50]))
     if wall_s:
         print(f"{simulated_s:,.0f} s simulated, {simulated_s / wall_s:,.0f} s in a second of a core")
-    _print_asked(results)
+    told.print_asked(results)
     never = _never_reached(path, results)
     if never:
         print("NEVER REACHED, so this sweep proves nothing of it: " + ", ".join(never))
@@ -197,21 +194,6 @@ def _runner(options: argparse.Namespace) -> Runner:
     return on_this_machine(options.workers)
 
 
-class Counted:
-    """How far a sweep is: on a terminal at every seed, in a file now and then."""
-
-    def __init__(self) -> None:
-        self._said_at = time.monotonic()
-
-    def __call__(self, done: int, wanted: int, failed: int) -> None:
-        said = f"{done} of {wanted} seeds, {failed} failed"
-        if sys.stderr.isatty():
-            print(f"\r{said}", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._said_at >= PROGRESS_INTERVAL_S or done == wanted:
-            self._said_at = time.monotonic()
-            print(said, file=sys.stderr, flush=True)
-
-
 def _soak(options: argparse.Namespace) -> int:
     """Results are kept as those of sweeps: a later soak with the same code goes on where this one ended."""
     end_s = time.monotonic() + options.hours * 3600
@@ -225,7 +207,7 @@ def _soak(options: argparse.Namespace) -> int:
 
             def progress(result: Result, _done: int, _wanted: int, path: Path = path) -> None:
                 if not result.held:
-                    _print_failure(result, path.stem, options.results)
+                    told.print_failure(result, path.stem, options.results)
 
             seeds = range(begin, begin + SOAK_SEEDS)
             results = sweep(path, "protocol", seeds, on_this_machine(options.workers), progress, options.results)
@@ -253,59 +235,6 @@ def _never_reached(path: Path, results: Sequence[Result]) -> list[str]:
     return never_reached(runs.load_scenario(str(path)), results)
 
 
-def _clear() -> None:
-    if sys.stderr.isatty():
-        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
-
-
-def _one_line(result: Result) -> str:
-    after_s = result.converged_after_s
-    end = "never one" if after_s is None else f"one {after_s:g} s after the last fault"
-    return (
-        f"{result.scenario} in {result.world}, seed {result.seed}: {'held' if result.held else 'VIOLATED'}; "
-        f"{result.acknowledged} writes acknowledged, {end}; trace {result.digest}; "
-        f"{result.simulated_s:,.0f} s in {result.wall_s:.1f} s"
-    )
-
-
-def _print_asked(results: Sequence[Result]) -> None:
-    asked, sometimes = totals(results)
-    print("checked: " + ", ".join(f"{name} {asked[name]}" for name in sorted(asked, key=lambda name: int(name[1:]))))
-    print("reached: " + ", ".join(f"{name} {count}" for name, count in sorted(sometimes.items())))
-    known = sum((Counter(result.known) for result in results), Counter[str]())
-    for hole in sorted({name.split()[0] for name in known}):
-        times = ", ".join(
-            f"{name.split()[1]} {count}" for name, count in sorted(known.items()) if name.startswith(hole)
-        )
-        seeds = sum(any(name.startswith(hole) for name in result.known) for result in results)
-        print(f"DOES NOT HOLD YET ({hole}, in {seeds} of {len(results)} seeds; {times}): {HOLES[hole]}")
-
-
-def _print_failure(result: Result, scenario: str, results: Path) -> None:
-    """Of a seed of a scenario."""
-    _print_violations(result)
-    command = f"run {shlex.quote(scenario)} --world {result.world} --seed {result.seed}"
-    if result.world == "protocol":
-        command += f" --crypto {result.options['crypto']}"
-    print(f"  see it again: python -m simulations {command}")
-    _print_replay(results / "failures" / f"{result.scenario}-{result.world}-{result.seed}.json")
-
-
-def _print_replay(saved: Path) -> None:
-    print(f"  with this plan: python -m simulations replay {shlex.quote(str(saved))}")
-
-
-def _print_violations(result: Result) -> None:
-    print(_one_line(result))
-    for invariant, node, what in result.violations:
-        print(f"  {invariant} {node or 'mesh'}: {what}")
-    print(f"  drawn: {json.dumps(result.options)}")
-    for name, lines in result.last.items():
-        print(f"  last events at {name or 'the mesh'}:")
-        for line in lines:
-            print(f"    {line[:160]}")
-
-
 # --- the others -------------------------------------------------------------------------------------------------------
 
 
@@ -314,10 +243,10 @@ def _replay(options: argparse.Namespace) -> int:
     outcome, verdict = runs.run_plan(saved.plan, runs.world_named(saved.world))
     result = runs.result_of(outcome, verdict)
     if result.held:
-        print(_one_line(result))
+        print(told.one_line(result))
     else:
-        _print_violations(result)
-        _print_replay(options.file)
+        told.print_violations(result)
+        told.print_replay(options.file)
     same_code = saved.code == runs.code_digest()
     if result.digest == saved.digest:
         print("the same trace as when it was saved")
@@ -346,8 +275,8 @@ def _shrink(options: argparse.Namespace) -> int:
     print(f"{len(saved.plan.actions)} actions shrunk to {len(plan.actions)} in {tries} tries: {path}")
     for action in to_plain(plan)["actions"]:
         print("  " + " ".join(map(str, action)))
-    _print_violations(result)
-    _print_replay(path)
+    told.print_violations(result)
+    told.print_replay(path)
     return VIOLATED
 
 

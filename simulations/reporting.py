@@ -26,7 +26,10 @@ REPORTS = runs.RESULTS / "reports"
 def add_commands(command: Command) -> None:
     told = command("report", _report, "run one seed, or take results of sweeps, and write a report to look at and sign")
     told.add_argument(
-        "what", nargs="+", metavar="SCENARIO | FILE", help="a scenario, .jsonl results, or a report's .json"
+        "what",
+        nargs="+",
+        metavar="SCENARIO | FILE",
+        help="a scenario, .jsonl results, or the .json of a report or failure",
     )
     told.add_argument("--world", choices=sorted(runs.WORLDS), default="protocol", help="of a scenario")
     told.add_argument("--seed", type=int, default=1, help="of a scenario (default 1)")
@@ -52,15 +55,30 @@ def _report(options: argparse.Namespace) -> int:
     if len(paths) > 1:
         raise ValueError("report takes one scenario, one report in JSON, or any number of .jsonl results")
     if paths[0].suffix == ".json":
-        report = files.read(paths[0])
-        _say(files.write(report, options.out or paths[0].with_suffix(".html")))
-        return 0 if report.held else 1
+        return _report_json(paths[0], options.out)
     scenario = runs.load_scenario(options.what[0])
     runs.check_world(scenario, options.world, options.crypto)
     outcome, result = runs.run_seed(scenario, options.seed, options.world, options.crypto, timeline=True)
     print("held" if result.held else "VIOLATED")
     out = options.out or REPORTS / f"{scenario.name}-{options.world}-{options.seed}.html"
     report_run(outcome, result, scenario, options.what[0], out, options.crypto)
+    return 0 if result.held else 1
+
+
+def _report_json(path: Path, out: Path | None) -> int:
+    """A saved failure is run again; a report is made again."""
+    try:
+        saved = runs.load_failure(path)
+    except ValueError:
+        report = files.read(path)
+        _say(files.write(report, out or path.with_suffix(".html")))
+        return 0 if report.held else 1
+    outcome, verdict = runs.run_plan(saved.plan, runs.world_named(saved.world, timeline=True))
+    result = runs.result_of(outcome, verdict)
+    print("held" if result.held else "VIOLATED")
+    made_by = made(f"python -m simulations report {shlex.quote(str(path))}")
+    report = facts.of_run(outcome, result, swept.shipped(result.scenario), made_by)
+    _say(files.write(report, out or REPORTS / path.with_suffix(".html").name, outcome.wall_s))
     return 0 if result.held else 1
 
 

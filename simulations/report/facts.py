@@ -20,8 +20,8 @@ DIGITS = 6
 """Of a second: a microsecond is less than anything here takes."""
 
 
-def of_run(outcome: Outcome, result: Result, scenario: Scenario, made: Made) -> RunReport:
-    """``result`` is of the same run."""
+def of_run(outcome: Outcome, result: Result, scenario: Scenario | None, made: Made) -> RunReport:
+    """``result`` is of the same run; ``scenario`` None where only its plan was kept."""
     plan = outcome.plan
     seen = outcome.timeline or Timeline()
     end_s = round(plan.duration_s + _settling_s(outcome), DIGITS)
@@ -40,8 +40,8 @@ def of_run(outcome: Outcome, result: Result, scenario: Scenario, made: Made) -> 
         format=RUN_FORMAT,
         made=made,
         scenario=plan.scenario,
-        title=scenario.title,
-        story=" ".join(scenario.story.split()),
+        title=scenario.title if scenario else plan.scenario,
+        story=" ".join(scenario.story.split()) if scenario else "",
         world=outcome.world,
         seed=plan.seed,
         held=result.held,

@@ -78,7 +78,7 @@ def tiles(rows: Iterable[tuple[str, str]]) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = (), marks: str = "") -> str:
     """``numbers`` are columns of numbers; with ``marks`` the last column is coloured by its first word."""
     right = set(numbers)
-    kinds = {"held": "ok", "VIOLATED": "no", "failed": "no", "never": "open", "not": "open"}
+    kinds = {"held": "ok", "held,": "open", "VIOLATED": "no", "failed": "no", "never": "open", "not": "open"}
 
     def cell(kind: str, place: int, text: str) -> str:
         names = ["n"] if place in right else []

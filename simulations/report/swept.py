@@ -27,7 +27,7 @@ def of_results(results: Iterable[Result], made: Made) -> SweepReport:
 
 
 def _swept(name: str, world: str, results: Sequence[Result]) -> Swept:
-    scenario = _scenario(name)
+    scenario = shipped(name)
     asked, situations = totals(results)
     never = tuple(never_reached(scenario, results)) if scenario else ()
     return Swept(
@@ -47,7 +47,7 @@ def _swept(name: str, world: str, results: Sequence[Result]) -> Swept:
     )
 
 
-def _scenario(name: str) -> Scenario | None:
+def shipped(name: str) -> Scenario | None:
     """Results know a scenario by its name alone: only those that are shipped can be found again."""
     path = SCENARIOS / f"{name}.toml"
     return load_scenario(str(path)) if path.is_file() else None

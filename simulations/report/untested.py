@@ -42,19 +42,24 @@ WORLD_LIMITS: dict[str, tuple[str, ...]] = {
         "processes, descriptors and signals: all daemons are tasks of one process, and a pause only holds their clock, "
         "links and disk",
         "order and doubling of packets: links are streams, a hold is a cut to them, and a doubled message is none",
+        "nodes that lie, disks that rot, copies of a machine",
     ),
     "lab": (
         "a power cut: the file systems here lose nothing that was written",
         "the same run again: what the machine does at which moment is its own, and the same seed draws only the same "
         "faults",
         "time: a run takes as long as its plan, so nothing of days or months",
+        "nodes that lie, and bounds on what a node keeps for others",
     ),
 }
 """Of each world: what no run in it can show."""
 
 
+GONE = Untested("Scenario", "its file is not here any more, so what it left out cannot be said")
+
+
 def of_run(
-    scenario: Scenario, plan: Plan, world: str, asked: Mapping[str, int], situations: Mapping[str, int]
+    scenario: Scenario | None, plan: Plan, world: str, asked: Mapping[str, int], situations: Mapping[str, int]
 ) -> Iterator[Untested]:
     yield from _of_world(world)
     if signatures_of(world, plan) == crypto.CHEAP:
@@ -66,6 +71,15 @@ def of_run(
             yield Untested("Faults", f"{verb}: planned {count} times, and this world cannot do it")
     if plan.options.switched_off:
         yield Untested("Faults", f"switched off by this seed: {', '.join(plan.options.switched_off)}")
+    if scenario is None:
+        yield GONE
+    else:
+        yield from _of_seed(scenario, plan, situations)
+    yield from _of_core(plan)
+    yield Untested("Chance", "other seeds: this is one of very many runs of the same scenario")
+
+
+def _of_seed(scenario: Scenario, plan: Plan, situations: Mapping[str, int]) -> Iterator[Untested]:
     happened = _happened(plan)
     on = dict.fromkeys(row.verb for row in scenario.random if row.verb not in plan.options.switched_off)
     idle = [verb for verb in on if verb not in happened and not _is_done(verb, plan)]
@@ -75,6 +89,9 @@ def of_run(
     missed = [name for name in scenario.checks.sometimes if not situations.get(name)]
     if missed:
         yield Untested("Situations", f"wanted of a large sweep, and not reached by this seed: {', '.join(missed)}")
+
+
+def _of_core(plan: Plan) -> Iterator[Untested]:
     if not plan.core or set(plan.core) != {node.name for node in plan.nodes}:
         left = [node.name for node in plan.nodes if node.name not in plan.core]
         yield Untested("Convergence", f"not demanded of nodes outside the core: {', '.join(left)}")
@@ -82,7 +99,6 @@ def of_run(
         yield Untested(
             "Liars", f"nothing is demanded of those that lie and of who helps them: {', '.join(sorted(plan.liars))}"
         )
-    yield Untested("Chance", "other seeds: this is one of very many runs of the same scenario")
 
 
 def signatures_of(world: str, plan: Plan) -> str:
@@ -95,7 +111,7 @@ def of_sweep(
 ) -> Iterator[Untested]:
     yield from _of_world(world)
     if scenario is None:
-        yield Untested("Scenario", "its file is not here any more, so what it left out cannot be said")
+        yield GONE
         return
     yield from _of_invariants(scenario.checks.invariants, asked)
     yield from _of_faults(scenario)

@@ -19,7 +19,7 @@ from simulations import program, runs
 from simulations.defects import DEFECTS
 from simulations.report import conflicts, facts, files, page, reach, sweep_page, swept, writes
 from simulations.report.made import made
-from simulations.report.records import Fault, LinkSpell, RunReport, Spell, from_json_untrusted, to_json
+from simulations.report.records import Fault, Known, LinkSpell, RunReport, Spell, from_json_untrusted, to_json
 from simulations.runs import Result, result_of_line
 from simulations.scenario import reader
 from simulations.scenario.draw import draw
@@ -332,6 +332,15 @@ def test_what_is_no_report_is_refused(data: bytes, tmp_path: Path) -> None:
         files.read(path)
 
 
+def test_what_is_known_not_to_hold_is_said_beside_the_verdict(report: RunReport) -> None:
+    told = replace(report, known=(Known("fork", "a member that <forks>", {"I9": 2}),))
+    text = Parsed(render(told)).text
+    assert "It held, but for what is known not to hold yet." in text
+    assert "a member that <forks>" in text
+    assert "held, but for what is known" in text
+    assert "known not to hold" not in Parsed(render(report)).text
+
+
 def test_a_failure_is_the_first_thing_on_the_page(plan: Plan, scenario_file: Path) -> None:
     with DEFECTS["send before commit"].plant():
         outcome = ProtocolWorld(timeline=True).run(plan)
@@ -405,6 +414,23 @@ def test_run_writes_a_report_too_of_one_seed_and_of_many(
     assert two.swept == three.swept
     kept = [result_of_line(line) for line in results.read_text(encoding="utf-8").splitlines()]
     assert [row.seed for row in two.swept[0].seeds] == [row.seed for row in kept] == [1, 2]
+    capsys.readouterr()
+
+
+def test_a_saved_failure_is_run_again_and_reported(
+    scenario_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "failure.html"
+    with DEFECTS["send before commit"].plant():
+        assert program.run(["run", str(scenario_file), "--seed", "2", "--results", str(tmp_path)]) == program.VIOLATED
+        saved = tmp_path / "failures" / "split-protocol-2.json"
+        assert program.run(["report", str(saved), "--out", str(out)]) == program.VIOLATED
+    told = files.read(out.with_suffix(".json"))
+    assert isinstance(told, RunReport)
+    assert not told.held
+    assert told.title == "split"  # its file is not shipped
+    assert any(row.topic == "Scenario" for row in told.untested)
+    assert program.run(["report", str(saved), "--out", str(out)]) == program.HELD
     capsys.readouterr()
 
 
