@@ -28,7 +28,7 @@ help:
 	@echo 'make demo    five nodes on this machine share an incident, and go on when the hub dies (half a minute)'
 	@echo 'make test    checks style and types, runs all tests, holds the coverage of the core'
 	@echo 'make bench   measures spread, catch-up, writes, queries, start, rest'
-	@echo 'make soak    runs partition simulations with ever new seeds: make soak HOURS=8'
+	@echo 'make soak    runs partition simulations with ever new seeds, and leaves a report: make soak HOURS=8'
 	@echo 'make setup   only what the others need: .venv with everything in requirements.lock'
 	@echo 'make lock    resolves the dependencies of pyproject.toml anew'
 	@echo 'make clean   removes .venv and what tools left behind'

@@ -93,14 +93,10 @@ def _tiles(report: RunReport) -> Iterator[tuple[str, str]]:
     refused = sum(report.answers.refused.values())
     codes = ", ".join(f"{code} {number}" for code, number in report.answers.refused.items())
     yield f"{refused:,}", f"requests refused{f': {codes}' if codes else ''}"
-    yield (
-        words.seconds(report.spread.reachable.p50_s) if report.spread.reachable.count else "–",
-        (
-            f"until half of those in reach showed a write; p99 {words.seconds(report.spread.reachable.p99_s)}"
-            if report.spread.reachable.count
-            else "spread of writes: not measured"
-        ),
-    )
+    near, spread = "those in reach" if report.islands else "the others", report.spread.reachable
+    if spread.count:
+        said = f"until half of {near} showed a write; p99 {words.seconds(spread.p99_s)}"
+        yield words.seconds(spread.p50_s), said
     after_s = report.converged_after_s
     if after_s is None:
         yield "never", f"all one; {words.seconds(report.converge_within_s)} were allowed"
@@ -131,16 +127,17 @@ def _timeline(report: RunReport, mesh: Mesh | None) -> str:
     moments = [(moment.letter, moment.at_s) for moment in mesh.moments] if mesh else []
     said = (
         f"{words.seconds(report.duration_s)} with {words.count(len(report.faults), 'planned fault')}; then all faults "
-        "end and the core is healed. The colour of a node says whom it could reach, by links that let both directions "
-        "pass."
+        "end and the core is healed."
     )
+    if report.islands:
+        said += " The colour of a node says whom it could reach, by links that let both directions pass."
     seen = _seen(report)
     return html.section(
         "timeline",
         "What happened",
         html.paragraph(said),
         html.figure(strip.drawing(report, moments)),
-        html.legend((colour, colours.MEANINGS[colour]) for colour in colours.used(report)),
+        html.legend((colour, colours.MEANINGS[colour]) for colour in colours.used(report)) if report.islands else "",
         html.paragraph(seen, "note"),
     )
 
@@ -225,11 +222,10 @@ def _apart(report: RunReport) -> str:
 def _spread(report: RunReport) -> str:
     if not report.spread.everybody.count and not report.spread.never:
         return html.section("spread", "Spread of each write", html.paragraph("Nothing was written, or nobody looked."))
-    rows = [
-        _distribution("all", report.spread.everybody),
-        _distribution("members that the writer could reach", report.spread.reachable),
-        _distribution("members that were cut off from it", report.spread.cut_off),
-    ]
+    rows = [_distribution("all", report.spread.everybody)]
+    if report.islands:
+        rows.append(_distribution("members that the writer could reach", report.spread.reachable))
+        rows.append(_distribution("members that were cut off from it", report.spread.cut_off))
     never = report.spread.never
     return html.section(
         "spread",
@@ -241,7 +237,7 @@ def _spread(report: RunReport) -> str:
         html.figure(plots.spread(report)),
         html.legend(
             [
-                ("near", "the writer could reach the member when it was answered"),
+                ("near", "the writer could reach the member when it was answered" if report.islands else "a member"),
                 *([("far", "the member was cut off from the writer, or down")] if report.spread.cut_off.count else []),
                 *([("split", "members were split")] if report.splits else []),
                 *([("bad", "a member never showed it")] if never else []),
@@ -291,6 +287,7 @@ def _together(report: RunReport) -> str:
 
 def _traffic(report: RunReport) -> str:
     total = sum(row.bytes for row in report.sent)
+    senders = {row.node for row in report.sent}
     kinds = [kind for kind in CLASSES if any(row.kind == kind and row.bytes for row in report.sent)]
     rows = []
     for kind in kinds:
@@ -304,6 +301,9 @@ def _traffic(report: RunReport) -> str:
         "traffic",
         "What was sent",
         html.figure(plots.traffic(report)),
+        html.paragraph(f"The {plots.SENDERS_MAX} that sent the most of {len(senders)} nodes.", "note")
+        if len(senders) > plots.SENDERS_MAX
+        else "",
         html.legend((f"k-{kind}", kind) for kind in kinds),
         html.figure(plots.traffic_over_time(report)) if over_time else "",
         html.table(("class", "what it is for", "frames", "bytes", "share"), rows, (2, 3, 4)),

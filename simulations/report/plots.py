@@ -20,6 +20,8 @@ NEVER_PX = 22.0
 BIN_PX = 6.0
 CLOSE_PX = 16.0
 PANEL_PX = 90.0
+SENDERS_MAX = 40
+"""Nodes whose traffic is drawn."""
 
 
 # --- spread -----------------------------------------------------------------------------------------------------------
@@ -175,11 +177,13 @@ def _shade(found: Drawing, axis: TimeAxis, report: RunReport, top: float, bottom
 
 
 def traffic(report: RunReport) -> Drawing:
-    """Bytes of each node by class of message."""
-    names = list(dict.fromkeys(row.node for row in report.sent))
+    """Bytes of each node by class of message; of very many nodes those who sent the most."""
+    totals: Counter[str] = Counter()
+    for row in report.sent:
+        totals[row.node] += row.bytes
+    names = list(totals) if len(totals) <= SENDERS_MAX else [name for name, _ in totals.most_common(SENDERS_MAX)]
     row_px = 22.0 if len(names) <= 16 else 14.0
     found = Drawing(WIDTH, len(names) * row_px + 8, "Bytes sent by each node", "traffic")
-    totals = {name: sum(row.bytes for row in report.sent if row.node == name) for name in names}
     most = max([1, *totals.values()])
     for place, name in enumerate(names):
         y, x = place * row_px + 4, LEFT + 20

@@ -145,7 +145,7 @@ class Spreads:
 
     everybody: Distribution
     reachable: Distribution
-    """Of members that the writer could reach when it was answered."""
+    """Of members that the writer could reach when it was answered; of all where no islands are told."""
     cut_off: Distribution
     never: int
 

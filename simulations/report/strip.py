@@ -9,6 +9,7 @@ from itertools import groupby
 
 from simulations.report import colours, words
 from simulations.report.axes import TimeAxis
+from simulations.report.reach import RUNNING
 from simulations.report.records import Fault, LinkSpell, Node, RunReport
 from simulations.report.svg import Drawing, number
 from simulations.worlds.timeline import DOWN, PAUSED
@@ -55,13 +56,14 @@ LINK_KINDS = ("cut", "hold", "drop", "duplicate", "delay", "corrupt")
 def drawing(report: RunReport, moments: Sequence[tuple[str, float]] = ()) -> Drawing:
     """``moments``: (letter, time) of the pictures that are shown elsewhere."""
     lanes = list(_lanes(report.faults))
+    nodes = report.nodes if report.islands else ()
     row_px = 20.0 if len(report.nodes) <= 12 else 15.0 if len(report.nodes) <= 40 else 9.0
     links = _link_rows(report)
     height = HEAD_PX + 14
     height += len(lanes) * LANE_PX + (GAP_PX if lanes else 0)
-    height += len(report.nodes) * row_px + (GAP_PX + len(links) * 12 if links else 0)
-    counts_links = bool(report.links) and not links
-    height += GAP_PX + COUNT_PX if counts_links else 0
+    height += len(nodes) * row_px + (GAP_PX + len(links) * 12 if links else 0)
+    counted = list(_counted(report, bool(nodes), bool(links)))
+    height += len(counted) * (GAP_PX + COUNT_PX)
     found = Drawing(WIDTH, height, "Timeline of faults, nodes and links", "strip")
     axis = TimeAxis(report.end_s, LEFT, RIGHT)
     axis.draw(found, HEAD_PX - 12, height - 8)
@@ -77,14 +79,15 @@ def drawing(report: RunReport, moments: Sequence[tuple[str, float]] = ()) -> Dra
     for letter, at_s in moments:
         x = axis.x(at_s)
         beside = max(x, beside + LETTER_GAP_PX)
-        found.line(x, y - 6, x, y + len(report.nodes) * row_px, "moment")
+        found.line(x, y - 6, x, y + len(nodes) * row_px, "moment")
         found.text(beside, y - 9, letter, "letter", "middle")
-    for name, bins in _bins(report, axis):
+    for name, bins in _bins(report, axis) if nodes else ():
         _row(found, labelled[name], bins, y, row_px)
         y += row_px
-    y += GAP_PX
-    if counts_links:
-        _link_count(found, axis, report, y)
+    y += GAP_PX if nodes else 0
+    for what, most, spans in counted:
+        _count(found, axis, (what, most, spans), y)
+        y += COUNT_PX + GAP_PX
     for label, spells in links:
         found.text(LEFT - 10, y + 4, label, "small", "end")
         found.line(LEFT, y, RIGHT, y, "unlinked")
@@ -231,20 +234,30 @@ def _link_rows(report: RunReport) -> list[tuple[str, list[LinkSpell]]]:
     return [(f"{a} – {b}", spells[a, b]) for a, b in report.reach]
 
 
-def _link_count(found: Drawing, axis: TimeAxis, report: RunReport, top: float) -> None:
-    """How many links there were, of more than can be drawn one by one."""
-    most = len(report.reach)
-    changes = sorted([(row.begin_s, 1) for row in report.links] + [(row.end_s, -1) for row in report.links])
-    bottom, links, data, x = top + COUNT_PX, 0, f"M{number(LEFT)} {number(top + COUNT_PX)}", LEFT
+def _counted(
+    report: RunReport, has_nodes: bool, has_links: bool
+) -> Iterator[tuple[str, int, list[tuple[float, float]]]]:
+    """(what, how many there can be, from and to of each): of what is too much to be drawn one by one."""
+    if not has_nodes and report.spells:
+        running = [(row.begin_s, row.end_s) for row in report.spells if row.state in RUNNING]
+        yield "nodes run", len(report.nodes), running
+    if not has_links and report.links:
+        yield "links", len(report.reach), [(row.begin_s, row.end_s) for row in report.links]
+
+
+def _count(found: Drawing, axis: TimeAxis, counted: tuple[str, int, Sequence[tuple[float, float]]], top: float) -> None:
+    what, most, spans = counted
+    changes = sorted([(begin_s, 1) for begin_s, _ in spans] + [(end_s, -1) for _, end_s in spans])
+    bottom, there, data, x = top + COUNT_PX, 0, f"M{number(LEFT)} {number(top + COUNT_PX)}", LEFT
     for at_s, by in changes:
         if axis.x(at_s) - x >= 1 / BINS_PER_PX:
             x = axis.x(at_s)
-            data += f"V{number(bottom - links / most * COUNT_PX)}H{number(x)}"
-        links += by
+            data += f"V{number(bottom - there / most * COUNT_PX)}H{number(x)}"
+        there += by
     found.path(f"{data}V{number(bottom)}z", "link-count")
     for value, y in ((most, top), (0, bottom)):
         found.line(LEFT, y, RIGHT, y, "grid")
-        found.text(LEFT - 10, y + 4, f"{value} links" if value else "0", "small", "end")
+        found.text(LEFT - 10, y + 4, f"{value} {what}" if value else "0", "small", "end")
 
 
 def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -211,6 +211,18 @@ def test_what_was_not_tested_is_said(report: RunReport) -> None:
     assert "Convergence: not demanded of nodes outside the core: LISA" in said
 
 
+def test_where_nobody_looked_nothing_is_said_of_who_reached_whom(plan: Plan, scenario_file: Path) -> None:
+    outcome = ProtocolWorld().run(plan)
+    told = facts.of_run(outcome, runs.result_of(outcome, runs.judge(outcome)), reader.load(scenario_file), MADE)
+    assert (told.islands, told.apart, told.splits, told.spells, told.links_every_s) == ((), (), (), (), None)
+    assert told.spread.everybody.count > 0
+    parsed = Parsed(render(told))
+    assert parsed.sections == SECTIONS
+    assert "nobody looked at nodes and links meanwhile" in parsed.text
+    assert "could reach" not in parsed.text
+    assert parsed.tags["script"] == 0
+
+
 def test_what_a_seed_switches_off_and_what_was_never_asked_is_said(plan: Plan, scenario_file: Path) -> None:
     off = replace(plan, options=replace(QUICK, switched_off=("crash",)), invariants=("I9", "I10"))
     outcome = ProtocolWorld(timeline=True).run(off)
