@@ -314,6 +314,7 @@ def _speed(options: argparse.Namespace) -> int:
         for nodes in options.nodes:
             rows.append(virtual_mesh.measure(options.shape, nodes, options.seconds, kind))
             print(virtual_mesh.table(rows).splitlines()[-1], file=sys.stderr, flush=True)
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(virtual_mesh.table(rows))
     if options.json is not None:
         options.json.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n", encoding="utf-8")

@@ -26,6 +26,9 @@ ANNOUNCE_DELAY_S = 0.2
 ANNOUNCE_LINKS_MAX = 3
 """Links that get announcements at one time, in turn: a node that lacks an entry needs to hear of it once or twice, not
 from everybody. Keeps the cost per node constant as the mesh grows."""
+ANNOUNCE_ROUND_S = 0.8
+"""Until the next links get theirs. Of 30 nodes all linked with all, each hears of an entry in the first round with 96 %
+and in the second with 99.9 %; by then many need no announcement any more, because they sent one or a summary."""
 GRAFT_DELAY_S = 0.15
 """How long an announced entry may still arrive by push before a graft asks for it. Above the flight time of a push
 between European capitals (40 ms) and a slow commit at each end."""
@@ -153,7 +156,7 @@ class Gossip:
             self._links[link] = state  # to the end: next time it is the others' turn
             due.append((link, [(incident, log, height) for (incident, log), height in state.announce.items()]))
             state.announce = {}
-        self._announce_at = now + ANNOUNCE_DELAY_S if len(waiting) > ANNOUNCE_LINKS_MAX else None
+        self._announce_at = now + ANNOUNCE_ROUND_S if len(waiting) > ANNOUNCE_LINKS_MAX else None
         return due
 
     def due_grafts(self, now: float) -> list[tuple[int, IncidentId, LogId]]:

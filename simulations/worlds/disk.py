@@ -5,7 +5,6 @@ What is staged is searched for marked words as it comes: whatever lies on a disk
 
 from __future__ import annotations
 
-import dataclasses
 from functools import lru_cache
 
 from meshnode.core.ids import IncidentId, LogId
@@ -47,7 +46,7 @@ class Disk(RottingLogStore):
                 self.marked += 1
         if batch.puts and batch.puts[0][0] == ROSTER_NAMESPACE:
             puts = tuple((space, key, value and _one_copy(value)) for space, key, value in batch.puts)
-            batch = dataclasses.replace(batch, puts=puts)
+            batch = CommitBatch(batch.entries, batch.seals, batch.applied, puts, batch.drops)
         super().stage(batch)
         for entry in batch.entries:
             self._staged_tops[entry.incident, entry.log] = self.top(entry.incident, entry.log)

@@ -108,7 +108,8 @@ def test_speed_measures_meshes_beside_a_toy(tmp_path: Path, capsys: pytest.Captu
     file = tmp_path / "speed.json"
     arguments = ["speed", "--nodes", "5", "--seconds", "95", "--crypto", "cheap", "--json", str(file)]
     assert program.run(arguments) == program.HELD
-    titles, row = capsys.readouterr().out.splitlines()
+    load, titles, row = capsys.readouterr().out.splitlines()
+    assert load.startswith("load average ")
     assert "toy/node" in titles
     assert "random" in row
     (figures,) = json.loads(file.read_text(encoding="utf-8"))
