@@ -60,9 +60,21 @@ class Verdict:
         return not self.violations
 
 
+ANSWERS_MAX = 4
+"""Frames that one frame of a liar may draw from a node on average: heights are answered, and asked for in turn."""
+REPORTS_MAX = 2
+"""Times that one frame of a liar may be reported."""
+USUAL_MIN = 200
+"""What a node says in any run, whoever is there."""
+BY_CLOCK = ("back-date", "future-date")
+"""Lies of which nothing but the clock is wrong."""
+NEWS = frozenset(("link-up", "link-down", "dial-failed", "alone"))
+"""Reports of what happens to links by itself."""
 HOLES = {
     "fork": "a member that signs two entries at one position parts the record: honest members keep the branch that "
     "came first, what is built on the other waits for ever, and no proof travels",
+    "locked-out": "a member that found a wrong key in its box asks for the right one only when a log that it knows "
+    "goes on behind it: what honest members write in new logs it cannot read before the next epoch",
 }
 """What the node cannot do yet, so that violations of it are known. Each is shown by a test that fails when it is
 mended."""
@@ -100,8 +112,7 @@ def converged(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     if outcome.converged_after_s is None:
         yield Violation("I9", "", f"not one {outcome.plan.converge_within_s:g} s after the last fault")
     for incident in outcome.apart:
-        what = f"incident {incident[:8]} is not one after its log forked"
-        yield Violation("I9", "", what, "fork" if incident in outcome.forked else "")
+        yield Violation("I9", "", f"incident {incident[:8]} is not one", hole_of(outcome, incident))
 
 
 def nothing_lost(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
@@ -171,7 +182,7 @@ def _may_have_written(outcome: Outcome, shown: IncidentEnd, of_liars: list[Ackno
     """What liars wrote and this member merged, as far as it may act: nobody is promised that it is there."""
     void = {entry.split(":")[0] for entry in shown.void}
     uttered = [outcome.uttered[number] for number in shown.uttered]
-    acting = [row for row in uttered if row.expect == "acts" and f"{row.log}.{row.seq}" not in void]
+    acting = [row for row in uttered if row.expect in ("stands", "acts") and f"{row.log}.{row.seq}" not in void]
     merged = [row for row in of_liars if shown.heads.get(row.dot.split(".")[0], 0) >= int(row.dot.split(".")[1])]
     return [*merged, *(write for row in acting for write in row.writes)]
 
@@ -239,6 +250,8 @@ def entitled(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     members are those that somebody entitled added."""
     noc_of, allowed = nocs(outcome), shared_with(outcome)
     forged = {row.log for row in outcome.uttered}
+    core = set(outcome.plan.core) if outcome.converged_after_s is not None else ()
+    able = [end for end in honest(outcome) if end.name in core and end.up]
     for end in honest(outcome):
         for number in end.uttered:
             row = outcome.uttered[number]
@@ -255,6 +268,18 @@ def entitled(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
                 if row.expect == "unmerged" or (row.expect == "void" and f"{row.log}.{row.seq}" not in void):
                     what = f"{row.kind} of {row.node} at {row.at_s:.3f} s took effect in {incident[:8]}"
                     yield Violation("I5", end.name, what)
+                if row.expect == "stands":
+                    by_clock = "I13" if row.kind in BY_CLOCK else "I5"
+                    asked[by_clock] += 1
+                    if f"{row.log}.{row.seq}" in void:
+                        what = f"holds for void what {row.node} was free to write at {row.at_s:.3f} s ({row.kind})"
+                        yield Violation(by_clock, end.name, what)
+            if end in able and incident not in outcome.apart:
+                for number in set(end.uttered) - set(shown.uttered):
+                    row = outcome.uttered[number]
+                    if row.incident == incident and row.expect == "stands":
+                        what = f"keeps out what {row.node} was free to write at {row.at_s:.3f} s ({row.kind})"
+                        yield Violation("I13" if row.kind in BY_CLOCK else "I5", end.name, what)
             for member in shown.members:
                 if noc_of[member] not in allowed.get(incident, allowed.get("", set())):
                     yield Violation("I5", end.name, f"holds {member} for a member of {incident[:8]}: nobody added it")
@@ -354,6 +379,21 @@ def bounded(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
             limit = outcome.plan.queue_frames_max if name == "frames on the way" else outcome.plan.memory_rows_max
             if size > limit:
                 yield Violation("I7", end.name, f"{name}: {size}, more than {limit}")
+        yield from _worth_its_questions(end, asked)
+
+
+def _worth_its_questions(end: NodeEnd, asked: Counter[str]) -> Iterator[Violation]:
+    """What liars sent made a node say and report no more than it is worth."""
+    asked["I7"] += 2 * bool(end.from_liars)
+    usual = USUAL_MIN + 2 * end.to_honest_most * len(end.to_liars)
+    for liar, frames in end.to_liars.items():
+        limit = usual + ANSWERS_MAX * end.from_liars.get(liar, 0)
+        if frames > limit:
+            yield Violation("I7", end.name, f"sent {frames} frames to {liar}, more than {limit} for what that one sent")
+    refusals = sum(times for code, times in end.reports.items() if code not in NEWS)
+    limit = USUAL_MIN + REPORTS_MAX * sum(end.from_liars.values())
+    if end.from_liars and refusals > limit:
+        yield Violation("I7", end.name, f"told its operator {refusals} times, more than {limit} for what liars sent")
 
 
 def forks_are_shown(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
@@ -419,7 +459,9 @@ def shared_with(outcome: Outcome) -> dict[str, set[str]]:
 
 def hole_of(outcome: Outcome, incident: str) -> str:
     """The known hole that what is wrong with this incident is of."""
-    return "fork" if incident in outcome.forked and incident in outcome.apart else ""
+    if incident not in outcome.apart:
+        return ""
+    return "fork" if incident in outcome.forked else "locked-out" if incident in outcome.locked_out else ""
 
 
 def readers(outcome: Outcome, incident: str) -> list[NodeEnd]:

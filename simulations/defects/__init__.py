@@ -5,11 +5,11 @@ runs seeds until a check finds it. The product knows nothing of this: the node i
 only.
 """
 
-from simulations.defects import clocks, durability, groups, merging, shell, travelling
+from simulations.defects import clocks, durability, groups, hostile, merging, shell, travelling
 from simulations.defects.hunt import Found, hunt, hunt_all
 from simulations.defects.table import DEFECTS, Defect, defect
 
 __all__ = ["DEFECTS", "Defect", "Found", "defect", "hunt", "hunt_all"]
 
-_ROWS = (durability, merging, travelling, groups, clocks, shell)
+_ROWS = (durability, merging, travelling, groups, clocks, shell, hostile)
 """Files that fill the table when they are imported."""

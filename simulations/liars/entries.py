@@ -9,7 +9,7 @@ from meshnode.core.groups import Role
 from meshnode.core.ids import EntryHash, KeyId
 from simulations.liars.forging import ForgedLog
 from simulations.liars.mind import CannotTellError, LyingNode, Mind
-from simulations.liars.ring import ACTS, UNMERGED, VOID
+from simulations.liars.ring import ACTS, STANDS, UNMERGED, VOID
 from simulations.liars.telling import Telling
 from simulations.scenario.plan import Lie
 
@@ -46,12 +46,12 @@ def hide_branch(node: LyingNode, mind: Mind, lie: Lie, now: Now) -> None:
 
 def _branches(telling: Telling) -> tuple[ForgedLog, ForgedLog]:
     one = telling.log(telling.replica())
-    telling.record(one, ACTS)
+    telling.record(one, STANDS)
     other = one.branch()
-    telling.record(one, ACTS)
-    telling.title(other, ACTS)
+    telling.record(one, STANDS)
+    telling.title(other, STANDS)
     for _ in range(telling.rng.randrange(3)):
-        telling.record(other, ACTS)
+        telling.record(other, STANDS)
     return one, other
 
 
@@ -61,7 +61,7 @@ def flood_valid(node: LyingNode, mind: Mind, lie: Lie, now: Now) -> None:
     links = telling.links()[:1]
     log = telling.log(telling.replica())
     for _ in range(telling.count):
-        telling.hand(log, links, [telling.record(log, ACTS)])
+        telling.hand(log, links, [telling.record(log, STANDS)])
 
 
 def back_date(node: LyingNode, mind: Mind, lie: Lie, now: Now) -> None:
@@ -76,8 +76,8 @@ def _with_clock(telling: Telling, time_ms: int) -> None:
     """B6, B7. A value beside those that stand, and a record: neither may end or hide what others wrote."""
     links = telling.links()
     log = telling.log(telling.replica())
-    telling.title(log, ACTS, time_ms=time_ms)
-    telling.record(log, ACTS, time_ms=time_ms)
+    telling.title(log, STANDS, time_ms=time_ms)
+    telling.record(log, STANDS, time_ms=time_ms)
     telling.hand(log, links)
 
 
@@ -174,5 +174,5 @@ def false_repair(node: LyingNode, mind: Mind, lie: Lie, now: Now) -> None:
     keys = sorted(log.replica.keys)[: acts.ASKED_KEYS_MAX - 1]
     made_up = [KeyId(telling.rng.randbytes(32))]
     attempt = telling.rng.randrange(1, acts.ATTEMPTS_MAX + 1)
-    telling.record(log, ACTS, acts=(acts.ask_act(attempt, [*keys, *made_up]),))
+    telling.record(log, STANDS, acts=(acts.ask_act(attempt, [*keys, *made_up]),))
     telling.hand(log, links)

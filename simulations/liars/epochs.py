@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from meshnode.core import epochs
 from meshnode.core.events import Now
 from meshnode.core.ids import DeviceId, KeyId
-from meshnode.core.prekeys import Prekey, PrekeySecret
+from meshnode.core.prekeys import Prekey, PrekeySecret, make_throwaway
 from meshnode.core.replica import Replica
 from simulations.liars.mind import CannotTellError, LyingNode, Mind
 from simulations.liars.ring import ACTS
@@ -16,13 +16,19 @@ from simulations.scenario.plan import Lie
 
 
 def seal_to_itself(node: LyingNode, mind: Mind, lie: Lie, now: Now) -> None:
-    """B9. The body says so: nobody may write under it (E1). What follows in the log is read by nobody either."""
+    """B9. To its mind alone, which keeps the key from its own node too; or to some members and not to others, so that
+    those judge it. Its body says so: nobody may write under it (E1)."""
     telling = Telling(node, mind, lie, now)
     links = telling.links()
-    log = telling.log(telling.replica())
+    replica, me = telling.replica(), node.identity.device
+    others = [member.device for member in replica.group.members() if member.device != me]
+    some = telling.rng.sample(others, telling.rng.choice((0, telling.rng.randrange(max(1, len(others))))))
+    log = telling.log(replica)
     key = telling.rng.randbytes(epochs.EPOCH_KEY_BYTES)
-    own = prekeys(telling, [node.identity.device])
-    telling.utter(log.write_epoch(own, key, telling.rng.randbytes, node.sealer), ACTS)
+    recipients = [make_throwaway(me, telling.rng.randbytes), *prekeys(telling, some)]
+    telling.utter(log.write_epoch(recipients, key, telling.rng.randbytes, node.sealer), ACTS)
+    log.go_over_to(key)
+    telling.record(log, ACTS)
     telling.hand(log, links)
 
 

@@ -110,6 +110,7 @@ class LyingNode(Node):
     def step(self, events: Sequence[Event], now: Now) -> Step:
         self.mind.listen(events)
         step = super().step(events, now)
+        self.mind.ring.own_logs.update(own.id for own in self.incidents.own_logs._own.values())
         return Step(step.commit, self.mind.speak(self, step.effects, now))
 
     def next_deadline(self) -> float:

@@ -14,10 +14,15 @@ from simulations.worlds.contract import Acknowledged, Sealed, Uttered
 
 if TYPE_CHECKING:
     from simulations.liars.mind import Mind
+    from simulations.worlds.host import Host
 
-ACTS, VOID, UNMERGED, REFUSED = "acts", "void", "unmerged", "refused"
-"""What an honest node may at most make of an entry: let it act; keep it in the graph and let it do nothing; store it
-and never merge it; not even store it."""
+STANDS, ACTS, VOID, UNMERGED, REFUSED = "stands", "acts", "void", "unmerged", "refused"
+"""What an honest node may make of an entry: a member is free to write it, so where it is merged it acts; it may act; it
+may be merged and does nothing; it may be stored and is never merged; it is not even stored."""
+
+
+KEEP_KEYS = ("seal-to-itself", "seal-wrong-key", "two-keys")
+"""Lies that give a key to some members, and none or another to the rest."""
 
 
 class Leak(NamedTuple):
@@ -42,6 +47,8 @@ class Ring:
         self.uttered: list[Uttered] = []
         self.logs: set[LogId] = set()
         """All logs that were forged."""
+        self.own_logs: set[LogId] = set()
+        """All that the nodes of liars wrote by themselves."""
         self.leaks: list[Leak] = []
         self.leaked: list[Sealed] = []
         self.told: Counter[str] = Counter()
@@ -111,6 +118,24 @@ class Ring:
             if any(store.find(incident, entry) is not None for store in stores):
                 found.setdefault((row.incident, row.log, row.seq), set()).add(row.number)
         return {IncidentId(bytes.fromhex(place[0])) for place, numbers in found.items() if len(numbers) > 1}
+
+    def locked_out(self, core: Iterable[Host]) -> set[IncidentId]:
+        """Incidents in which these wait for nothing but keys that liars kept from them (B9, B14), at logs that begin
+        behind such a key: a member does not ask for those, because anybody can send them (core/replica.py)."""
+        lies = {row.incident for row in self.uttered if row.kind in KEEP_KEYS}
+        found, other = set[IncidentId](), set[IncidentId]()
+        for host in core:
+            for incident, replica in host.node.incidents.replicas.items() if host.node is not None else ():
+                waiting = [head for head in host.disk.heads(incident) if replica.graph.height(head.log) < head.height]
+                honest = [head.log for head in waiting if not self.is_of_liar(head.log)]
+                if replica.keys and honest:
+                    begins = all(replica.graph.height(log) == 0 for log in honest)
+                    (found if begins and incident.hex() in lies else other).add(incident)
+        return found - other
+
+    def is_of_liar(self, log: LogId) -> bool:
+        """Forged, or written by the node that is in the hands of a liar."""
+        return log in self.logs or log in self.own_logs
 
     def outsiders(self, incident: IncidentId) -> set[DeviceId]:
         return {leak.outsider for leak in self.leaks if leak.incident == incident}

@@ -12,7 +12,7 @@ from simulations.liars.mind import Mind
 from simulations.liars.newer import NewerNode
 from simulations.liars.ring import Ring
 from simulations.scenario.plan import Lie, Plan
-from simulations.worlds.contract import Outcome, Sighting
+from simulations.worlds.contract import NodeEnd, Outcome, Sighting
 from simulations.worlds.host import Host, NodeMaker
 
 
@@ -22,6 +22,8 @@ class Stage:
         self.ring.minds.update({name: Mind(name, self.ring) for name in sorted(plan.liars)})
         self._outcome = outcome
         self._hosts: dict[str, Host] = {}
+        self._frames: Counter[tuple[str, str]] = Counter()
+        """(sender, receiver) -> frames that arrived, where there are liars."""
         self._versions = False
         """Is there a node of a later version?"""
 
@@ -61,6 +63,7 @@ class Stage:
         """A frame reached this node."""
         if self.ring.minds:
             self.ring.note_arrival(host.name, data)
+            self._frames[sender, host.name] += 1
         if self._versions and host.make is not NewerNode and sender in self._hosts:
             is_later = self._hosts[sender].make is NewerNode
             self._outcome.sometimes["a later version was heard by an earlier one"] += is_later
@@ -91,6 +94,16 @@ class Stage:
         for what, kinds in (("told", ring.told), ("heard", ring.heard), ("passed over", ring.passed_over)):
             counts.update({f"lie {what}: {kind}": count for kind, count in sorted(kinds.items())})
         outcome.sometimes += counts
+        for end in outcome.ends:
+            self._tell_frames(end)
+
+    def _tell_frames(self, end: NodeEnd) -> None:
+        sent = {receiver: count for (sender, receiver), count in self._frames.items() if sender == end.name}
+        came = {sender: count for (sender, receiver), count in self._frames.items() if receiver == end.name}
+        end.from_liars = {name: count for name, count in sorted(came.items()) if self.ring.is_liar(name)}
+        end.to_liars = {name: count for name, count in sorted(sent.items()) if self.ring.is_liar(name)}
+        honest = [count for name, count in sent.items() if not self.ring.is_liar(name)]
+        end.to_honest_most = max(honest, default=0)
 
 
 def _reports(hosts: Iterable[Host], code: str) -> int:

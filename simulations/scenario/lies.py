@@ -56,7 +56,7 @@ LIES: dict[str, LieKind] = {
         "B8",
         True,
     ),
-    "seal-to-itself": LieKind("starts an epoch that only it can open", "B9", True),
+    "seal-to-itself": LieKind("starts an epoch that only it can open, or only some members", "B9", True),
     "seal-wrong-key": LieKind("starts an epoch for all, with another key in the boxes of some", "B9", True),
     "seal-to-outsider": LieKind("starts an epoch that somebody can open who is no member", "B10", True),
     "silent": LieKind("keeps its links and says nothing", "B12", lasts=True),

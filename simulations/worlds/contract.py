@@ -81,7 +81,8 @@ class Uttered(NamedTuple):
     seq: int
     hash: str
     expect: str
-    """``acts``: it may change the record as any member's. ``void``: it may be merged and must change nothing.
+    """``stands``: its author was free to write it; where it is merged it acts as any member's. ``acts``: it may.
+    ``void``: it may be merged and must change nothing.
     ``unmerged``: it may be stored and must not be merged. ``refused``: nobody signed it, it must not be stored."""
     writes: tuple[Acknowledged, ...]
     """What it changes where it acts."""
@@ -172,6 +173,12 @@ class NodeEnd:
     """Numbers of what liars made and lies in its store."""
     reports: dict[str, int] = field(default_factory=dict)
     """Reason code -> how often the operator was told, over all lives of the node."""
+    from_liars: dict[str, int] = field(default_factory=dict)
+    """Liar -> frames of it that arrived here."""
+    to_liars: dict[str, int] = field(default_factory=dict)
+    """Liar -> frames from here that arrived there."""
+    to_honest_most: int = 0
+    """Frames from here that arrived at the honest node that got most."""
     handed: tuple[int, ...] = ()
     """Numbers of what liars made and arrived here, from whomever."""
     lives: int = 1
@@ -198,8 +205,11 @@ class Outcome:
     """Outsiders to whom a lying member gave the keys of an incident: nobody honest is to blame that they have them."""
     forked: tuple[str, ...] = ()
     """Incidents in which honest nodes took different branches of one log."""
+    locked_out: tuple[str, ...] = ()
+    """Incidents in which an honest member waits for a key that a liar kept from it, at logs of which it has merged
+    nothing yet."""
     apart: tuple[str, ...] = ()
-    """Those of them that are not one at the end. The others are what ``converged_after_s`` speaks of."""
+    """Those of both that are not one at the end. The others are what ``converged_after_s`` speaks of."""
     sightings: list[Sighting] = field(default_factory=list)
     ends: list[NodeEnd] = field(default_factory=list)
     converged_after_s: float | None = None

@@ -103,13 +103,13 @@ def is_one_in(core: Sequence[Host], incident: IncidentId, ring: Ring | None) -> 
 
 
 def _waiting(host: Host, replica: Replica, ring: Ring | None) -> int:
-    """Entries that wait in logs that no liar forged."""
+    """Entries that wait in logs that are not a liar's."""
     waiting = replica.waiting_entries()
-    if not waiting or ring is None or not ring.logs:
+    if not waiting or ring is None or not ring.minds:
         return waiting
     broken = {log for log, _ in replica.broken_logs()}
-    heads = [head for head in host.disk.heads(replica.incident) if head.log not in ring.logs | broken]
-    return sum(head.height - replica.graph.height(head.log) for head in heads)
+    heads = [head for head in host.disk.heads(replica.incident) if head.log not in broken]
+    return sum(head.height - replica.graph.height(head.log) for head in heads if not ring.is_of_liar(head.log))
 
 
 def _are_stores_alike(core: Sequence[Host], incident: IncidentId, ring: Ring | None) -> bool:

@@ -212,16 +212,22 @@ class Run:
         begin_s = self.clock.now_s
         honest, ring = self.stage.honest(self.hosts.values()), self.stage.ring
         core = [host for host in honest if host.name in self.plan.core and not host.for_good]
-        while self.clock.now_s < begin_s + self.plan.converge_within_s:
+        locked_out: set[IncidentId] = set()
+        while True:
             self.clock.run_until(self.clock.now_s + POLL_S)
             self._sample()
             forked = ring.forked([host.disk for host in core])
-            if is_one(core, ring, without=forked):
+            is_late = self.clock.now_s >= begin_s + self.plan.converge_within_s
+            if is_late:
+                locked_out = ring.locked_out(core)
+            if is_one(core, ring, without=forked | locked_out):
                 self.outcome.converged_after_s = self.clock.now_s - begin_s
+            if is_late or self.outcome.converged_after_s is not None:
                 break
-        forked = ring.forked([host.disk for host in core])
+        known = forked | locked_out
         self.outcome.forked = tuple(sorted(incident.hex() for incident in forked))
-        self.outcome.apart = tuple(sorted(incident.hex() for incident in forked if not is_one_in(core, incident, ring)))
+        self.outcome.locked_out = tuple(sorted(incident.hex() for incident in locked_out))
+        self.outcome.apart = tuple(sorted(incident.hex() for incident in known if not is_one_in(core, incident, ring)))
 
     def _measure(self) -> None:
         for host in self.hosts.values():

@@ -11,6 +11,7 @@ import pytest
 from meshnode.core import aead, entry
 from simulations import explain, reference, runs
 from simulations.checks.judge import HOLES, Verdict, judge
+from simulations.defects import DEFECTS, hostile, hunt
 from simulations.liars.lying import TELLS
 from simulations.liars.relays import BENDS
 from simulations.liars.two_keys import seal_for_two
@@ -74,7 +75,6 @@ def test_a_lie_reaches_honest_nodes_and_they_survive_it(kind: str) -> None:
     assert verdict.held, verdict.violations
     assert outcome.sometimes[f"lie told: {kind}"]
     assert outcome.sometimes[f"lie heard: {kind}"]
-    assert {row.hole for row in verdict.known} <= {"fork"}
     assert bool(verdict.known) <= (kind in ("equivocate", "hide-branch"))
     assert outcome.plan.liars == {"NL", "DE"} if LIES[kind].accomplice else {"NL"}
 
@@ -121,13 +121,42 @@ def test_one_ciphertext_opens_under_two_keys() -> None:
 def test_a_fork_parts_honest_members_and_only_that_is_excused() -> None:
     """When this fails because everything holds, the hole is mended: take ``fork`` out of HOLES and of the manual."""
     outcome, verdict = run(liar("equivocate"))
-    assert set(HOLES) == {"fork"}
+    assert set(HOLES) == {"fork", "locked-out"}
     assert len(outcome.forked) == 1
     assert outcome.apart == outcome.forked
     assert {row.invariant for row in verdict.known} >= {"I1", "I9"}
     strict = dataclasses.replace(outcome, forked=())
     assert {row.invariant for row in judge(strict).violations} >= {"I1", "I9"}
     assert outcome.sometimes["an operator was told of a fork"]
+
+
+def test_a_member_that_is_kept_from_a_key_stays_locked_out_of_new_logs_and_only_that_is_excused() -> None:
+    """Found by this scenario with this seed. When it holds: take ``locked-out`` out of HOLES and of the manual."""
+    outcome, result = runs.run_seed(runs.load_scenario("key-kept-from-some"), 1, "protocol")
+    assert result.held
+    assert len(outcome.locked_out) == 1
+    assert outcome.apart == outcome.locked_out
+    assert result.known["locked-out I1"]
+    assert result.known["locked-out I9"]
+    strict = judge(dataclasses.replace(outcome, locked_out=()))
+    assert {row.invariant for row in strict.violations} >= {"I1", "I9"}
+
+
+HOSTILE = [name for name, row in DEFECTS.items() if row.scenario == str(hostile.MESH)]
+
+
+def test_every_lie_has_a_defect_that_it_brings_out() -> None:
+    assert {kind for name in HOSTILE for kind in LIES if DEFECTS[name].meaning.endswith(f"({kind})")} == set(LIES)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_who_does_not_stand_a_lie_is_found_by_it_and_by_nothing_else(name: str) -> None:
+    """The lies bite: the checks notice what is planted where the liar is, and nothing of it without the liar."""
+    found = hunt(name, 4)
+    assert found.as_said, found
+    mesh = draw(runs.load_scenario(str(hostile.MESH)), found.seeds)
+    _, verdict = runs.run_plan(mesh, ProtocolWorld(), DEFECTS[name].plant)
+    assert verdict.held, verdict.violations
 
 
 # --- the checkers can fail --------------------------------------------------------------------------------------------
@@ -147,6 +176,27 @@ def expecting(outcome: Outcome, expect: str, chosen: Callable[[int], bool]) -> s
         row._replace(expect=expect) if row.number in merged and chosen(row.number) else row for row in outcome.uttered
     ]
     return {violation.invariant for violation in judge(dataclasses.replace(outcome, uttered=rows)).violations}
+
+
+def test_a_member_whose_lawful_entry_is_void_or_kept_out_is_seen(told: Outcome) -> None:
+    """I13: nothing but the clock is wrong with what future-date writes."""
+    end = told.ends[0]
+    incident, shown = next(iter(end.incidents.items()))
+    row = next(told.uttered[number] for number in shown.uttered if told.uttered[number].expect == "stands")
+    void = dataclasses.replace(shown, void=(*shown.void, f"{row.log}.{row.seq}: not-entitled"))
+    left = dataclasses.replace(shown, uttered=tuple(number for number in shown.uttered if number != row.number))
+    for odd in (void, left):
+        ends = [dataclasses.replace(end, incidents={incident: odd}), *told.ends[1:]]
+        assert "I13" in {row.invariant for row in judge(dataclasses.replace(told, ends=ends)).violations}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"to_liars": {"NL": 100_000}}, {"reports": {"bad-signature": 100_000}}, {"sizes": {"exchange": 10**9}}],
+)
+def test_a_liar_that_costs_more_than_it_is_worth_is_seen(told: Outcome, changes: dict[str, dict[str, int]]) -> None:
+    ends = [dataclasses.replace(told.ends[0], **changes), *told.ends[1:]]
+    assert {row.invariant for row in judge(dataclasses.replace(told, ends=ends)).violations} == {"I7"}
 
 
 @pytest.mark.parametrize("expect", ["void", "unmerged", "refused"])
