@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from meshnode.core.events import Tick
 from meshnode.core.ids import Dot, IncidentId
@@ -77,6 +77,14 @@ class Stage:
             for outsider in self.ring.known_leaks(replica, (dot.log, dot.seq), entry.key_id):
                 what = f"wrote {number} under a key that {outsider}, no member, was given, and knew it"
                 self._outcome.sightings.append(Sighting("I4", host.clock.now_s, host.name, what))
+
+    def known_holes(self, core: Sequence[Host], is_late: bool) -> list[IncidentId]:
+        """Incidents in which these nodes may not become one; who is locked out may be let in until it is late."""
+        forked = self.ring.forked([host.disk for host in core])
+        locked_out = self.ring.locked_out(core) if is_late else set[IncidentId]()
+        self._outcome.forked = tuple(sorted(incident.hex() for incident in forked))
+        self._outcome.locked_out = tuple(sorted(incident.hex() for incident in locked_out))
+        return sorted(forked | locked_out)
 
     def finish(self) -> None:
         """Tells the outcome what was said, and what became of it."""

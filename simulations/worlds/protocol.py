@@ -212,22 +212,16 @@ class Run:
         begin_s = self.clock.now_s
         honest, ring = self.stage.honest(self.hosts.values()), self.stage.ring
         core = [host for host in honest if host.name in self.plan.core and not host.for_good]
-        locked_out: set[IncidentId] = set()
-        while True:
+        is_late = False
+        while not is_late and self.outcome.converged_after_s is None:
             self.clock.run_until(self.clock.now_s + POLL_S)
             self._sample()
-            forked = ring.forked([host.disk for host in core])
             is_late = self.clock.now_s >= begin_s + self.plan.converge_within_s
-            if is_late:
-                locked_out = ring.locked_out(core)
-            if is_one(core, ring, without=forked | locked_out):
+            if is_one(core, ring, without=self.stage.known_holes(core, is_late)):
                 self.outcome.converged_after_s = self.clock.now_s - begin_s
-            if is_late or self.outcome.converged_after_s is not None:
-                break
-        known = forked | locked_out
-        self.outcome.forked = tuple(sorted(incident.hex() for incident in forked))
-        self.outcome.locked_out = tuple(sorted(incident.hex() for incident in locked_out))
-        self.outcome.apart = tuple(sorted(incident.hex() for incident in known if not is_one_in(core, incident, ring)))
+        self.outcome.apart = tuple(
+            incident.hex() for incident in self.stage.known_holes(core, is_late) if not is_one_in(core, incident, ring)
+        )
 
     def _measure(self) -> None:
         for host in self.hosts.values():
