@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simulations.report.records import Islands, RunReport
+from simulations.report.records import RunReport
 from simulations.worlds.timeline import DOWN, PAUSED
 
 MAIN, ALONE = "s0", "alone"
@@ -42,7 +42,3 @@ def used(report: RunReport) -> list[str]:
     found = {colour for row in islands for colour in of_sides(row.sides, len(report.nodes)).values()}
     found |= {spell.state for spell in report.spells if spell.end_s > first_s}
     return [colour for colour in MEANINGS if colour in found]
-
-
-def at(islands: Sequence[Islands], at_s: float) -> Islands | None:
-    return next((row for row in reversed(islands) if row.begin_s <= at_s), None)

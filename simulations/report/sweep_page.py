@@ -9,6 +9,7 @@ from simulations.report import html, untested, words
 from simulations.report.page import WORLDS, known, made_by
 from simulations.report.records import SweepReport, Swept
 from simulations.report.svg import Drawing
+from simulations.report.untested import MEANINGS
 from simulations.runs import percentile
 
 WIDTH, LEFT, RIGHT = 1080.0, 60.0, 1060.0
@@ -107,7 +108,9 @@ def _swept(swept: Swept, number: int) -> str:
             "note",
         ),
         "<h3>How often each invariant was asked</h3>",
-        html.counts((f"{name}, {untested.MEANINGS[name]}", count) for name, count in swept.asked.items()),
+        html.counts(
+            (f"{name}, {meaning}", swept.asked[name]) for name, meaning in MEANINGS.items() if name in swept.asked
+        ),
         "<h3>Situations that were reached</h3>",
         html.counts(swept.situations.items()),
         "<h3>What was not tested</h3>",

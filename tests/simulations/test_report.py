@@ -391,6 +391,9 @@ def test_a_sweep_is_summed_up_and_its_failures_say_how_to_see_them_again() -> No
     assert parsed.sections == ["summary", "scenario-0", "scenario-1", "made", "sign"]
     assert "so it was <3>" in parsed.text
     assert "--seed 3" in parsed.text
+    more = replace(told, swept=(replace(told.swept[0], asked={"I1": 1, "I11": 1, "I2": 1}),))
+    text = Parsed(sweep_page.of_sweep(more, "0" * 64)).text
+    assert text.index("I1, what") < text.index("I2, the") < text.index("I11, nothing")
     assert parsed.tags["script"] == 0
 
 
