@@ -106,21 +106,7 @@ def _checkpoint_ahead() -> Iterator[None]:
         yield
 
 
-@defect(
-    "a start forgets what waits", "entries that could not be merged before a restart are not tried again", "I9", "I1"
-)
-def _forget_waiting() -> Iterator[None]:
-    load = Incidents.load
-
-    def less(self: Incidents, merge: bool) -> None:
-        del merge
-        load(self, False)
-
-    with patch.object(Incidents, "load", less):
-        yield
-
-
-@defect("a key is not kept", "keys learned from others are forgotten at a restart", "I9", "I1", "I8")
+@defect("a key is not kept", "keys learned from others are forgotten at a restart", "I9", "I1", "I3", "I8")
 def _key_not_kept() -> Iterator[None]:
     with patch.object(Archive, "key_keeper", lambda self, incident: lambda key_id, key: None):
         yield

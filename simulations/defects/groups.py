@@ -58,7 +58,7 @@ def _no_reseal() -> Iterator[None]:
         yield
 
 
-@defect("keys die young", "a replaced prekey is erased at once", "I9", "I1", scenario="one-noc-alone-30-days")
+@defect("keys die young", "a replaced prekey is erased at once", "I9", "I1", scenario="ten-days-apart")
 def _keys_die_young() -> Iterator[None]:
     with patch.object(prekeys, "KEPT_AFTER_REPLACED_MS", 0):
         yield
@@ -86,7 +86,7 @@ def _keys_for_ever() -> Iterator[None]:
         yield
 
 
-@defect("a key in the log", "a report names the key that it is about", "I12")
+@defect("a key in the log", "a report names the key that it is about", "I12", scenario="manhunt-across-borders")
 def _key_in_log() -> Iterator[None]:
     learn = Replica.learn_key
 
@@ -99,13 +99,29 @@ def _key_in_log() -> Iterator[None]:
         yield
 
 
-@defect("nobody repairs", "after concurrent additions nobody makes an epoch for all", "I9", "I5", "I6")
+@defect(
+    "nobody repairs",
+    "after concurrent additions nobody makes an epoch for all",
+    "I9",
+    "I5",
+    "I6",
+    scenario="manager-restored",
+)
 def _no_repair() -> Iterator[None]:
     with patch.object(Group, "repair_needed", lambda self, me: False):
         yield
 
 
-@defect("one too few", "an epoch is sealed to all members but the last", "I9", "I5", "I1", "I8", "I6")
+@defect(
+    "one too few",
+    "an epoch is sealed to all members but the last",
+    "I9",
+    "I5",
+    "I1",
+    "I8",
+    "I6",
+    scenario="manhunt-across-borders",
+)
 def _one_too_few() -> Iterator[None]:
     of = Incidents._of_members
 
@@ -116,21 +132,30 @@ def _one_too_few() -> Iterator[None]:
         yield
 
 
-@defect("the same key again", "every epoch of a node has the same key", "I4", "I9", "I5", "I8", "I6")
+@defect(
+    "the same key again",
+    "every epoch of a node has the same key",
+    "I4",
+    "I9",
+    "I5",
+    "I8",
+    "I6",
+    scenario="manhunt-across-borders",
+)
 def _same_key() -> Iterator[None]:
     with patch.object(epochs, "make_epoch_key", lambda random_bytes: b"k" * 32):
         yield
 
 
 @defect(
-    "begin without a word", "the first entry of a log does not name what made its author a member", "I9", "I1", "I5"
+    "one key for ever",
+    "who is added is given the old key and no new one is made",
+    "I4",
+    "I9",
+    "I5",
+    "I12",
+    scenario="manhunt-across-borders",
 )
-def _opens_nowhere() -> Iterator[None]:
-    with patch.object(Group, "added", lambda self, device, before: ()):
-        yield
-
-
-@defect("one key for ever", "who is added is given the old key and no new one is made", "I4", "I9", "I5", "I12")
 def _no_new_key() -> Iterator[None]:
     make, kept = epochs.make_epoch_key, dict[int, bytes]()
 
