@@ -145,22 +145,3 @@ def _one_too_few() -> Iterator[None]:
 def _same_key() -> Iterator[None]:
     with patch.object(epochs, "make_epoch_key", lambda random_bytes: b"k" * 32):
         yield
-
-
-@defect(
-    "one key for ever",
-    "who is added is given the old key and no new one is made",
-    "I4",
-    "I9",
-    "I5",
-    "I12",
-    scenario="manhunt-across-borders",
-)
-def _no_new_key() -> Iterator[None]:
-    make, kept = epochs.make_epoch_key, dict[int, bytes]()
-
-    def first(random_bytes: Any) -> bytes:
-        return kept.setdefault(id(random_bytes.__self__), make(random_bytes))
-
-    with patch.object(epochs, "make_epoch_key", first):
-        yield

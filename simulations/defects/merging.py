@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from meshnode.core.causal import CausalGraph, Position
-from meshnode.core.crdt import State, Thing
+from meshnode.core.crdt import State
 from meshnode.core.facts import FactSum
 from meshnode.core.ids import Dot, ObjectId
 from meshnode.core.operations import SET, Operation, Set
@@ -101,12 +101,6 @@ def _remove_all() -> Iterator[None]:
         end(self, collection, obj, field, [value.dot for value in there] if is_set else dots)
 
     with patch.object(State, "_end", all_):
-        yield
-
-
-@defect("deleted for good", "an edit that the deleter had not seen does not show the object again", "I2")
-def _deleted_for_good() -> Iterator[None]:
-    with patch.object(Thing, "deleted", property(lambda thing: thing.deletions > 0)):
         yield
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest.mock import patch
 
-from meshnode.core import exchange, sync, wire
+from meshnode.core import wire
 from meshnode.core.custody import Custody
 from meshnode.core.events import Now
 from meshnode.core.exchange import Exchange
@@ -17,7 +17,6 @@ from meshnode.core.incidents import Incidents
 from meshnode.core.log import Entry
 from meshnode.core.peers import Peers
 from meshnode.core.sync import Sync
-from meshnode.errors import UntrustedInputError
 from simulations.defects.table import defect
 
 
@@ -69,18 +68,6 @@ def _forget_peers() -> Iterator[None]:
         yield
 
 
-@defect("never ask again", "a request that got no answer is waited for for ever", "I9")
-def _never_again() -> Iterator[None]:
-    with patch.object(sync, "RANGE_TIMEOUT_S", float("inf")):
-        yield
-
-
-@defect("tell heights once", "what was told on a link is never told again, lost or not", "I9")
-def _tell_once() -> Iterator[None]:
-    with patch.object(exchange, "HEIGHTS_INTERVAL_S", 1e9):
-        yield
-
-
 @defect("compare names alone", "digests say which logs there are and not how long they are", "I9")
 def _names_alone() -> Iterator[None]:
     advance = Holdings.advance
@@ -97,7 +84,7 @@ def _names_alone() -> Iterator[None]:
         yield
 
 
-@defect("push to nobody else", "what a neighbour pushed is not passed on", "I9", scenario="line-of-nodes")
+@defect("push to nobody else", "what a neighbour pushed is not passed on", "I9", "I8", scenario="line-of-nodes")
 def _no_relaying() -> Iterator[None]:
     """Anti-entropy has to bring everything: it does, and late."""
     spread = Gossip.spread
@@ -149,39 +136,4 @@ def _not_stored() -> Iterator[None]:
             accept(self, fresh, seal, now)
 
     with patch.object(Incidents, "accept", less):
-        yield
-
-
-@defect("take what nobody signed", "the seal of a run is not verified", "I9", "I14", "I2", "I8")
-def _unsigned() -> Iterator[None]:
-    with patch("meshnode.core.entry.verify_seal_untrusted", lambda *args: None):
-        yield
-
-
-@defect("raise on a bad frame", "what does not decode ends the node", "I8")
-def _raise_on_bad() -> Iterator[None]:
-    decode = wire.decode_untrusted
-
-    def raises(data: bytes) -> wire.Message:
-        try:
-            return decode(data)
-        except UntrustedInputError as error:
-            raise KeyError(error.code) from error
-
-    with patch.object(wire, "decode_untrusted", raises):
-        yield
-
-
-@defect(
-    "links are never forgotten", "what was told on a link stays when the link is gone", "I7", scenario="flapping-links"
-)
-def _links_kept() -> Iterator[None]:
-    down = Exchange.on_link_down
-
-    def keep(self: Exchange, link: int, now: Now) -> None:
-        told = self._told_heights.get(link, {})
-        down(self, link, now)
-        self._told_heights[link] = told
-
-    with patch.object(Exchange, "on_link_down", keep):
         yield

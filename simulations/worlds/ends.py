@@ -98,6 +98,8 @@ def is_one_in(core: Sequence[Host], incident: IncidentId, ring: Ring | None) -> 
             readers.append((host, digests_read))
     if len(digests) > 1 or len({digest for _, digest in readers}) > 1:
         return False
+    if (ring is None or not ring.logs) and any(_needs_epoch(host, incident) for host, _ in readers):
+        return False
     names = {host.name for host, _ in readers}
     return not readers or all(host.name in names for host in core if _is_listed(readers[0][0], incident, host))
 
@@ -110,6 +112,11 @@ def _waiting(host: Host, replica: Replica, ring: Ring | None) -> int:
     broken = {log for log, _ in replica.broken_logs()}
     heads = [head for head in host.disk.heads(replica.incident) if head.log not in broken]
     return sum(head.height - replica.graph.height(head.log) for head in heads if not ring.is_of_liar(head.log))
+
+
+def _needs_epoch(host: Host, incident: IncidentId) -> bool:
+    """Is there no usable epoch for exactly the members, or one that some of them cannot reach (E4, E6)?"""
+    return host.node is not None and host.node.incidents.replicas[incident].group.lineage.needs_repair()
 
 
 def _are_stores_alike(core: Sequence[Host], incident: IncidentId, ring: Ring | None) -> bool:
