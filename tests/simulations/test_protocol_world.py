@@ -11,7 +11,7 @@ import pytest
 from meshnode.core.node import Node
 from simulations import runs
 from simulations.checks.judge import Verdict, judge
-from simulations.defects import DEFECTS, hunt
+from simulations.defects import DEFECTS
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan, Write
 from simulations.scenario.reader import parse
@@ -222,26 +222,6 @@ def test_a_node_that_raises_is_seen_with_the_place() -> None:
     assert len(found) == 1
     assert "planted" in found[0].what
     assert "test_protocol_world.py" in found[0].what
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "send before commit",
-        "forget to stage",
-        "later clock wins",
-        "forget removed values",
-        "count the order",
-        "drop the last batch",
-        "checkpoints in clear",
-        "content beside the entry",
-        "everybody gets a key",
-    ],
-)
-def test_a_planted_defect_is_found_soon_and_for_the_right_reason(name: str) -> None:
-    """Those that the first seeds find; ``meshnode-sim defects`` hunts them all."""
-    found = hunt(name, 4)
-    assert set(found.invariants) & set(DEFECTS[name].caught_by), found
 
 
 # --- sweeps, failures, shrinking --------------------------------------------------------------------------------------

@@ -39,6 +39,9 @@ writes_per_s = 0.5
 """
 QUICK = {
     "send before commit": 1,
+    "forget to stage": 1,
+    "count the order": 1,
+    "drop the last batch": 2,
     "checkpoints in clear": 1,
     "content beside the entry": 1,
     "forget removed values": 1,
