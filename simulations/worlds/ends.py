@@ -279,4 +279,8 @@ def _journal_gaps(host: Host) -> int:
         )
         seen.add(place)
         expected = row.number + 1
+    if host.node is not None and not rotted:  # what is merged and in no row is never told to anybody
+        for incident, replica in host.node.incidents.replicas.items():
+            for log, height in replica.merged_heads():
+                gaps += sum((incident, log, seq) not in seen for seq in range(1, height + 1))
     return gaps
