@@ -21,8 +21,8 @@ from meshnode.core.ids import IncidentId, LogId
 INTERVAL_S = 10.0
 """Between two summaries on a link, times 0.75 to 1.25 so that links do not beat together."""
 EARLY = 0.1
-"""Of the interval: summaries that would be due within so long go along with one that is due. So a node with thirty links
-wakes up for them once a second, and not three times."""
+"""Of the interval: summaries that would be due within so long go along with one that is due. So a node with thirty
+links wakes up for them once a second, and not three times."""
 RANGES_IN_FLIGHT_MAX = 4
 """Unanswered requests per link. Four of 100 KiB keep a link of 4 MB/s and 100 ms busy; more only fill queues."""
 RANGE_TIMEOUT_S = 8.0
