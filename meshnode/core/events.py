@@ -48,6 +48,8 @@ class PeerIdentity:
     """It stores and forwards incidents it cannot read."""
     certificate: bytes
     """The device certificate bundle, verified against this network's root."""
+    start: bytes = b""
+    """Of the far end's process: the hash of its TLS certificate, which lives as long as the process does."""
 
 
 # --- events -----------------------------------------------------------------------------------------------------

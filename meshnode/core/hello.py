@@ -103,6 +103,7 @@ def verify_hello_untrusted(
         name=certificate.name,
         relay=claims.relay,
         certificate=bundle,
+        start=remote_tls_sha256,
     )
 
 

@@ -267,6 +267,8 @@ class Peers:
         return replaced
 
     def _prefers(self, event: LinkUp, peer: Peer) -> bool:
+        if event.peer.start != peer.identity.start:
+            return True  # the process at the other end of the old link is gone, and that link has not noticed
         if event.dialed == peer.dialed:
             return True
         return event.dialed == (self._me < event.peer.device)

@@ -54,10 +54,10 @@ def _make_identity(noc: str, name: str, relay: bool, network: int, valid_years: 
     return Identity(device_key, _seed(f"store {noc} {name}"), certificate, PublicKey(network_root.public))
 
 
-def peer_identity(identity: Identity, relay: bool) -> PeerIdentity:
-    """What the far end of a link is told."""
+def peer_identity(identity: Identity, relay: bool, start: str = "") -> PeerIdentity:
+    """What the far end of a link is told. ``start`` names the process."""
     certificate = identity.certificate
-    return PeerIdentity(identity.device, certificate.noc, certificate.name, relay, certificate.bundle)
+    return PeerIdentity(identity.device, certificate.noc, certificate.name, relay, certificate.bundle, start.encode())
 
 
 def commit_all(store: CommittingLogStore) -> None:

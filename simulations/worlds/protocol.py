@@ -592,4 +592,4 @@ class Run:
 
 
 def _who(host: Host) -> PeerIdentity:
-    return peer_identity(host.identity, host.settings.relay.enabled)
+    return peer_identity(host.identity, host.settings.relay.enabled, f"{host.name} {host.life}")

@@ -60,11 +60,11 @@ def refusal(data: bytes, local: bytes = BE_TLS, remote: bytes = EU_TLS, dialed: 
 
 def test_both_ends_of_a_link_learn_who_the_other_is(hello_of_eu: bytes) -> None:
     assert BE.verify_untrusted(hello_of_eu, BE_TLS, EU_TLS, True) == PeerIdentity(
-        EU_KEY.device_id, "EU", "eu-1", True, EU_BUNDLE
+        EU_KEY.device_id, "EU", "eu-1", True, EU_BUNDLE, EU_TLS
     )
     hello_of_be = BE.hello(BE_TLS, EU_TLS, dialed=True)
     assert EU.verify_untrusted(hello_of_be, EU_TLS, BE_TLS, False) == PeerIdentity(
-        BE_KEY.device_id, "BE", "be-1", False, BE_BUNDLE
+        BE_KEY.device_id, "BE", "be-1", False, BE_BUNDLE, BE_TLS
     )
 
 

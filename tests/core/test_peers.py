@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from core_support import search
@@ -237,6 +238,20 @@ def test_when_one_side_dials_again_the_newer_link_stays() -> None:
         assert peers.on_link_down(1, "closed", 6.0, 6_000) is None
         assert peer.link == 2
         assert list(peers.by_link) == [2]
+
+
+@pytest.mark.parametrize("device", [LOW, HIGH])
+@pytest.mark.parametrize("dialed", [True, False])
+def test_a_link_of_a_process_that_was_started_again_takes_the_place_of_the_old_one_whoever_dialled(
+    device: DeviceId, dialed: bool
+) -> None:
+    peers = make()
+    assert peers.on_link_up(link_up(1, device, dialed=dialed), 1.0, 1_000) is None
+    again = link_up(2, device, dialed=not dialed)
+    again = replace(again, peer=replace(again.peer, start=b"another"))
+    assert peers.must_wait(again) is (not again.dialed)
+    assert peers.on_link_up(again, 5.0, 5_000) == 1
+    assert list(peers.by_link) == [2]
 
 
 def test_a_refused_link_s_address_counts_as_reached() -> None:

@@ -18,7 +18,8 @@ from simulations.scenario.reader import parse
 from simulations.shrink import shrink
 from simulations.sweep import digest_in_another_process, finished, on_this_machine, results_file, sweep
 from simulations.worlds.contract import Acknowledged, Outcome, Sealed, Touch
-from simulations.worlds.protocol import ProtocolWorld
+from simulations.worlds.protocol import ProtocolWorld, Run
+from simulations.worlds.shared import sharing
 from simulations.worlds.work import MARK, canary
 
 SMALL = """
@@ -88,6 +89,26 @@ def test_a_node_that_is_down_answers_nobody_and_comes_back_with_everything() -> 
     assert verdict.held, verdict.violations
     assert refused(outcome)["NL", "no-answer"] > 3
     assert {end.name: end.up for end in outcome.ends} == {"BE": True, "NL": True, "FR": True}
+
+
+@pytest.mark.parametrize("name", ["BE", "NL", "FR"])
+def test_a_node_that_was_killed_is_linked_again_as_soon_as_it_is_back_although_the_old_links_are_not_dead_yet(
+    name: str,
+) -> None:
+    """They die of silence after 30 s. Whoever dialled them: each of the three is tried."""
+    plan = plan_of(fault("crash", f'nodes = ["{name}"]\nfor_s = 2'))
+    linked: list[set[str]] = []
+
+    def look(world: Run) -> None:
+        node = world.hosts[name].node
+        assert node is not None
+        linked.append({peer.identity.noc for peer in node.peers.by_link.values()})
+
+    with sharing(plan.options.crypto):
+        world = Run(plan)
+        world.clock.at(40 + 2 + 6, look, world)
+        world.perform()
+    assert linked == [{"BE", "NL", "FR"} - {name}]
 
 
 def test_without_a_network_members_write_on_and_are_one_after_it() -> None:
