@@ -23,6 +23,7 @@ from simulations.checks.clocks import same_under_other_clocks
 from simulations.runs import RESULTS, ROOT, Result, code_digest, load_scenario, result_of_line, run_seed, save_failure
 from simulations.scenario.draw import draw
 from simulations.scenario.records import Scenario
+from simulations.worlds.shared import APART
 
 TWICE_EVERY = 100
 OTHER_CLOCKS_EVERY = 25
@@ -154,7 +155,7 @@ def digest_in_a_process(arguments: Sequence[str]) -> str:
         check=False,
         cwd=ROOT,
         timeout=AGAIN_TIMEOUT_S,
-        env={**os.environ, "PYTHONHASHSEED": "random"},
+        env={**os.environ, "PYTHONHASHSEED": "random", APART: "1"},
     )
     return done.stdout.strip() or done.stderr.strip()[-200:]
 

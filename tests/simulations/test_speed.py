@@ -10,7 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from meshnode.core import aead, certificates, codec, entry, keys, wire
-from meshnode.core.keys import SigningKey
+from meshnode.core.keys import PublicKey, SigningKey
+from meshnode.core.roster import Roster
 from meshnode.errors import UntrustedInputError
 from simulations import runs
 from simulations.checks.judge import judge
@@ -21,6 +22,8 @@ from simulations.worlds import crypto, shared
 from simulations.worlds.cast import make_identity
 from simulations.worlds.contract import Outcome
 from simulations.worlds.protocol import ProtocolWorld, Run
+
+WRITTEN_SCAN = codec._scan
 
 BUSY = """
 title = "Busy"
@@ -203,3 +206,26 @@ def test_most_seeds_draw_cheap_signatures_and_a_share_of_them_real_ones() -> Non
     assert set(kinds) == set(crypto.KINDS)
     _, result = runs.run_seed(parse(BUSY, "busy"), 1, "protocol")
     assert result.options["crypto"] == kinds[1]
+
+
+def test_shared_work_on_a_record_takes_the_branch_that_each_node_would_take() -> None:
+    given = []
+
+    def verify(_roster: Roster, _bundle: bytes, record: bytes, held: tuple[bytes, ...]) -> bytes:
+        given.append(held)
+        return record
+
+    remembering = shared._verify_record(verify)
+    node = Roster(PublicKey(bytes(32)))
+    for held in ((), (b"older",), (), (b"older",)):
+        assert remembering(node, b"bundle", b"record", held) == b"record"
+    assert given == [(), (b"older",)]
+
+
+def test_nothing_is_shared_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(shared.APART, "1")
+    with shared.sharing(crypto.CHEAP):
+        assert codec._scan is WRITTEN_SCAN
+    monkeypatch.delenv(shared.APART)
+    with shared.sharing(crypto.CHEAP):
+        assert codec._scan is not WRITTEN_SCAN
