@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from simulations import cluster, explain, reporting, runs, told
+from simulations import cluster, explain, proofs, reporting, runs, told
 from simulations.benchmarks import virtual_mesh
 from simulations.defects import DEFECTS, hunt_all
 from simulations.runs import Result
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     again = command("replay", _replay, "run a saved failure again")
     again.add_argument("file", type=Path)
+    again.add_argument("--digest", action="store_true", help="print the digest of the trace, and nothing else")
     smaller = command("shrink", _shrink, "make a saved failure smaller while it still fails")
     smaller.add_argument("file", type=Path)
     smaller.add_argument("--tries", type=int, default=300, help="plans to try at most")
@@ -144,6 +145,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.digest:
         print(outcome.digest)
         return HELD if result.held else VIOLATED
+    due = proofs.due(outcome.plan, options.world)
+    again = partial(proofs.digest_of_seed, path, options.world, seed, options.crypto)
+    result = proofs.proved(outcome.plan, result, due, again)
     print(told.one_line(result))
     told.print_asked([result])
     if not result.held:
@@ -240,37 +244,46 @@ def _never_reached(path: Path, results: Sequence[Result]) -> list[str]:
 
 def _replay(options: argparse.Namespace) -> int:
     saved = runs.load_failure(options.file)
-    outcome, verdict = runs.run_plan(saved.plan, runs.world_named(saved.world))
-    result = runs.result_of(outcome, verdict)
+    if options.digest:
+        print(runs.run_plan(saved.plan, runs.world_named(saved.world))[0].digest)
+        return HELD
+    _, result = proofs.run_saved(saved)
     if result.held:
         print(told.one_line(result))
     else:
         told.print_violations(result)
         told.print_replay(options.file)
-    same_code = saved.code == runs.code_digest()
     if result.digest == saved.digest:
         print("the same trace as when it was saved")
     elif saved.world == "protocol":
-        print("another trace than when it was saved" + ("" if same_code else ": the code is another"))
+        print(
+            "another trace than when it was saved"
+            + ("" if saved.code == runs.code_digest() else ": the code is another")
+        )
     return HELD if result.held else VIOLATED
 
 
 def _shrink(options: argparse.Namespace) -> int:
     saved = runs.load_failure(options.file)
-    world = runs.world_named(saved.world)
-    _, verdict = runs.run_plan(saved.plan, world)
-    invariants = {violation.invariant for violation in verdict.violations}
+    _, first = proofs.run_saved(saved)
+    invariants = {row[0] for row in first.violations}
     if not invariants:
         print("it holds: there is nothing to shrink")
         return HELD
+    world = runs.world_named(saved.world)
+
+    def tried(plan: Plan) -> Result:
+        """The second runs are made only for what nothing else shows."""
+        outcome, verdict = runs.run_plan(plan, world)
+        result = runs.result_of(outcome, verdict)
+        shown = any(row[0] in invariants for row in result.violations)
+        return result if shown else proofs.of_plan(plan, result, invariants, saved.world)
 
     def fails(plan: Plan) -> bool:
-        _, found = runs.run_plan(plan, world)
-        return any(violation.invariant in invariants for violation in found.violations)
+        return any(row[0] in invariants for row in tried(plan).violations)
 
     plan, tries = shrink(saved.plan, fails, options.tries)
-    outcome, verdict = runs.run_plan(plan, world)
-    result = runs.result_of(outcome, verdict)
+    result = tried(plan)
     path = runs.save_failure(plan, result, options.file.parent / "shrunk")
     print(f"{len(saved.plan.actions)} actions shrunk to {len(plan.actions)} in {tries} tries: {path}")
     for action in to_plain(plan)["actions"]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from simulations import compare, runs
+from simulations import compare, proofs, runs
 from simulations.report import facts, files, swept
 from simulations.report.made import made
 from simulations.report.records import Seed
@@ -73,8 +73,7 @@ def _report_json(path: Path, out: Path | None) -> int:
         report = files.read(path)
         _say(files.write(report, out or path.with_suffix(".html")))
         return 0 if report.held else 1
-    outcome, verdict = runs.run_plan(saved.plan, runs.world_named(saved.world, timeline=True))
-    result = runs.result_of(outcome, verdict)
+    outcome, result = proofs.run_saved(saved, timeline=True)
     print("held" if result.held else "VIOLATED")
     made_by = made(f"python -m simulations report {shlex.quote(str(path))}")
     report = facts.of_run(outcome, result, swept.shipped(result.scenario), made_by)

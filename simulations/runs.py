@@ -29,6 +29,8 @@ WORLDS = {
     "daemon": ("simulations.worlds.daemon", "DaemonWorld"),
     "lab": ("simulations.worlds.lab", "LabWorld"),
 }
+Violations = tuple[tuple[str, str, str], ...]
+"""(invariant, node, what)."""
 LAST_LINES = 12
 LAST_LINES_OF_OTHERS = 3
 """Of every node, when nobody can say which one it is."""
@@ -41,8 +43,7 @@ class Result:
     scenario: str
     world: str
     seed: int
-    violations: tuple[tuple[str, str, str], ...]
-    """(invariant, node, what)."""
+    violations: Violations
     digest: str
     converged_after_s: float | None
     simulated_s: float
@@ -181,15 +182,20 @@ def save_failure(drawn: Plan, result: Result, directory: Path = RESULTS / "failu
     """A plan that failed, so that it can be replayed and shrunk when the scenario has changed."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{result.scenario}-{result.world}-{result.seed}.json"
-    content = {
-        "world": result.world,
-        "code": code_digest(),
-        "digest": result.digest,
-        "violations": result.violations,
-        "plan": plan.to_plain(drawn),
-    }
+    content = plan_file(drawn, result.world, result.digest, result.violations)
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return path
+
+
+def plan_file(drawn: Plan, world: str, digest: str = "", violations: Violations = ()) -> dict[str, Any]:
+    """What such a file holds, of a plan for this code."""
+    return {
+        "world": world,
+        "code": code_digest(),
+        "digest": digest,
+        "violations": violations,
+        "plan": plan.to_plain(drawn),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +203,7 @@ class Saved:
     world: str
     code: str
     digest: str
-    violations: tuple[tuple[str, str, str], ...]
+    violations: Violations
     plan: Plan
 
 

@@ -9,30 +9,21 @@ and must give the same trace (I15); of every twenty-five one is run with other w
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import replace
 from pathlib import Path
 
-from simulations.checks.clocks import same_under_other_clocks
-from simulations.runs import RESULTS, ROOT, Result, code_digest, load_scenario, result_of_line, run_seed, save_failure
+from simulations import proofs
+from simulations.runs import RESULTS, Result, code_digest, load_scenario, result_of_line, run_seed, save_failure
 from simulations.scenario.draw import draw
 from simulations.scenario.records import Scenario
-from simulations.worlds.shared import APART
 
-TWICE_EVERY = 100
-OTHER_CLOCKS_EVERY = 25
-"""Of so many seeds one is run with other wall clocks too (I13): that takes two or three more runs."""
 AHEAD = 2
 """Seeds handed to each worker before it asks: a stop waits for no more than these."""
 SOMETIMES_SEEDS_MIN = 100
 """A sweep of fewer seeds need not have reached everything."""
-AGAIN_TIMEOUT_S = 3_600.0
 
 Runner = Callable[[Path, str, Iterator[int]], Iterator[Result]]
 """(scenario, world, missing seeds) to results, as they come. Ctrl-C ends it after the seeds that are under way."""
@@ -120,44 +111,10 @@ def _ignore_interrupts() -> None:
 
 
 def one_seed(scenario: Path, world: str, seed: int) -> Result:
-    """One seed; for one in a hundred the proof that it gives the same trace again, for some that no clock decides."""
-    loaded = load_scenario(str(scenario))
-    _, result = run_seed(loaded, seed, world)
-    if world == "protocol" and seed % TWICE_EVERY == 0:
-        again = digest_in_another_process(scenario, world, seed)
-        what = f"the same seed gave another trace in another process: {result.digest} and {again}"
-        result = _asked_also(result, "I15", [] if again == result.digest else [("I15", "", what)])
-    if world == "protocol" and seed % OTHER_CLOCKS_EVERY == 0:
-        plan = draw(loaded, seed)
-        found = same_under_other_clocks(plan, lambda other: other.run(plan))
-        if found is not None:
-            result = _asked_also(result, "I13", [(row.invariant, row.node, row.what) for row in found])
-    return result
-
-
-def _asked_also(result: Result, invariant: str, violations: Sequence[tuple[str, str, str]]) -> Result:
-    asked = {**result.asked, invariant: 1}
-    return replace(result, asked=asked, violations=(*result.violations, *violations))
-
-
-def digest_in_another_process(scenario: Path, world: str, seed: int) -> str:
-    """The digest of the trace of this seed, from a fresh process."""
-    command = ["-m", "simulations", "run", str(scenario.resolve())]
-    return digest_in_a_process([*command, "--world", world, "--seed", str(seed), "--digest"])
-
-
-def digest_in_a_process(arguments: Sequence[str]) -> str:
-    """What a Python prints that has a hash seed of its own."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        timeout=AGAIN_TIMEOUT_S,
-        env={**os.environ, "PYTHONHASHSEED": "random", APART: "1"},
-    )
-    return done.stdout.strip() or done.stderr.strip()[-200:]
+    """One seed, with the proofs that are due to it."""
+    outcome, result = run_seed(load_scenario(str(scenario)), seed, world)
+    plan = outcome.plan
+    return proofs.proved(plan, result, proofs.due(plan, world), lambda: proofs.digest_of_seed(scenario, world, seed))
 
 
 def never_reached(scenario: Scenario, results: Sequence[Result]) -> list[str]:

@@ -11,9 +11,9 @@ from simulations import runs
 from simulations.checks.clocks import same_under_other_clocks
 from simulations.checks.judge import Violation
 from simulations.defects.table import DEFECTS
+from simulations.proofs import digest_in_a_process
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan
-from simulations.sweep import digest_in_a_process
 from simulations.worlds.contract import Outcome
 
 

@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from simulations import program, runs, sweep
+from simulations import program, proofs, runs, sweep
 from simulations.defects import DEFECTS
+from simulations.scenario.draw import draw
 from simulations.scenario.plan import to_plain
 from simulations.sweep import finished, results_file
+from simulations.worlds import work
 
 SMALL = """
 title = "Small"
@@ -80,7 +83,38 @@ def test_a_failure_prints_seed_options_events_and_the_command_that_shows_it_agai
         assert "the same trace as when it was saved" in capsys.readouterr().out
         assert program.run(["shrink", str(saved), "--tries", "20"]) == program.VIOLATED
         assert "actions shrunk to 1" in capsys.readouterr().out
+    content = json.loads(saved.read_text(encoding="utf-8"))
+    saved.write_text(json.dumps({**content, "code": "before"}), encoding="utf-8")
     assert program.run(["replay", str(saved)]) == program.HELD
+    assert "another trace than when it was saved: the code is another" in capsys.readouterr().out
+
+
+def test_what_only_a_second_run_shows_is_seen_again_by_replay_and_shrink(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trace here is never the one of a fresh process, which is not patched."""
+    saved = tmp_path / "failures" / "small-protocol-100.json"
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "KIND", "flood")
+        command = ["run", str(small), "--seeds", "100..100", "--workers", "1", "--results", str(tmp_path)]
+        assert program.run(command) == program.VIOLATED
+        assert "I15 mesh: the same seed gave another trace in another process" in capsys.readouterr().out
+        assert program.run(["run", str(small), "--seed", "100", "--results", str(tmp_path)]) == program.VIOLATED
+        capsys.readouterr()
+        assert program.run(["replay", str(saved)]) == program.VIOLATED
+        assert "I15 mesh: the same seed gave another trace in another process" in capsys.readouterr().out
+        assert program.run(["shrink", str(saved), "--tries", "2"]) == program.VIOLATED
+        assert "in 2 tries" in capsys.readouterr().out
+    assert program.run(["replay", str(saved)]) == program.VIOLATED
+    assert "I15 mesh: the same code and plan left another trace when this was saved" in capsys.readouterr().out
+
+
+def test_only_what_the_scenario_wants_is_proved_by_second_runs(small: Path) -> None:
+    plan = draw(runs.load_scenario(str(small)), 100)
+    assert proofs.due(plan, "protocol") == {"I13", "I15"}
+    assert proofs.due(replace(plan, invariants=("I8", "I15")), "protocol") == {"I15"}
+    assert proofs.due(replace(plan, seed=25), "protocol") == {"I13"}
+    assert proofs.due(plan, "daemon") == frozenset()
 
 
 def test_what_is_senseless_is_refused_with_line_and_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
