@@ -445,6 +445,8 @@ def test_a_saved_failure_is_run_again_and_reported(
     assert not told.held
     assert told.title == "split"  # its file is not shipped
     assert any(row.topic == "Scenario" for row in told.untested)
+    content = json.loads(saved.read_text(encoding="utf-8"))
+    saved.write_text(json.dumps({**content, "code": "before"}), encoding="utf-8")
     assert program.run(["report", str(saved), "--out", str(out)]) == program.HELD
     capsys.readouterr()
 
