@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -112,6 +113,9 @@ def test_a_failure_of_a_sweep_is_replayed_with_its_digest_and_shrunk_and_the_com
         before, after = map(int, re.findall(r"(\d+) actions shrunk to (\d+)", shrunk)[0])
         assert after <= 4 < before
         assert "the same trace as when it was saved" in say(*replay_in(shrunk))
+    saved = Path(replay_in(shrunk)[1])
+    content = json.loads(saved.read_text(encoding="utf-8"))
+    saved.write_text(json.dumps({**content, "code": "with the defect"}), encoding="utf-8")
     assert program.run(replay_in(shrunk)) == program.HELD  # nothing is wrong with the node itself
 
 
