@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import NamedTuple
 
-from simulations.checks.judge import Violation
+from simulations.checks.honest import Violation
 from simulations.scenario.plan import Plan
 from simulations.worlds.contract import IncidentEnd, Outcome
 from simulations.worlds.protocol import ProtocolWorld

@@ -9,42 +9,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from meshnode.core.prekeys import DAY_MS, KEPT_AFTER_REPLACED_MS, ROTATION_MS
 from simulations.checks import codes
+from simulations.checks.honest import (
+    Violation,
+    base_name,
+    hole_of,
+    honest,
+    nocs,
+    readable_stores,
+    readers,
+    shared_with,
+)
 from simulations.checks.model import Model, build
-from simulations.scenario.plan import NodeFault, ShareWith
+from simulations.checks.refusals import answers
+from simulations.scenario.plan import NodeFault
 from simulations.worlds.contract import Acknowledged, IncidentEnd, NodeEnd, Outcome, Touch, Uttered
 
 SHOWN_MAX = 20
-"""Violations of one kind that are kept: the first tell the story."""
+"""Violations that one check may tell of each invariant and hole: the first tell the story."""
 PREKEY_AGE_MS_MAX = ROTATION_MS + KEPT_AFTER_REPLACED_MS + DAY_MS
 """Current for a day, kept for fourteen; looked at every ten minutes, and a day for a node that was down."""
-ALLOWED_REFUSALS = frozenset(
-    (
-        "no-answer",  # the node was down or stood still
-        "store-full",  # and it read on
-        "store-row-damaged",  # until a peer has sent it again
-        "noc-unknown",  # an NOC that was never heard of cannot be shared with
-        "no-prekey",
-        "stopping",  # asked in the moment of a stop in order
-        # More clients wait for a slow disk than the node keeps waiting; they are told so at once.
-        "busy",
-        "too-many-clients",
-        "too-many-clients-of-user",
-    )
-)
-ALLOWED_OF_SHARES = frozenset(("already-members", "not-entitled"))
-"""Two managers add one NOC, or one who is none tries: the plan cannot know."""
-
-
-class Violation(NamedTuple):
-    invariant: str
-    node: str
-    what: str
-    hole: str = ""
-    """Which known hole of the node it is of (``HOLES``); empty for a defect."""
 
 
 @dataclass(slots=True)
@@ -87,10 +73,12 @@ def judge(outcome: Outcome) -> Verdict:
     wanted = set(outcome.plan.invariants)
     verdict = Verdict()
     for check in CHECKS:
-        shown: Counter[str] = Counter()
+        shown: Counter[tuple[str, str]] = Counter()
         for violation in check(outcome, verdict.asked):
-            shown[violation.hole] += 1
-            if violation.invariant in wanted and shown[violation.hole] <= SHOWN_MAX:
+            if violation.invariant not in wanted:
+                continue
+            shown[violation.invariant, violation.hole] += 1
+            if shown[violation.invariant, violation.hole] <= SHOWN_MAX:
                 (verdict.known if violation.hole else verdict.violations).append(violation)
     return verdict
 
@@ -169,7 +157,9 @@ def as_the_model(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
         for end in readers(outcome, incident):
             shown = end.incidents[incident]
             model = build(incident, [*sure, *_may_have_written(outcome, shown, of_liars)])
-            for violation in _compare(end, shown, model, unsure, asked):
+            for violation in _compare(
+                end, shown, model, {touch for touch in unsure if touch.incident == incident}, asked
+            ):
                 yield violation._replace(hole=hole_of(outcome, incident))
             if not liars and not newer and not any(t.collection for t in unsure if t.incident == incident):
                 asked["I2"] += 1
@@ -201,6 +191,7 @@ def _compare(
         if any(here[dot] != there[dot] for dot in here.keys() & there.keys()):
             yield Violation("I2", end.name, f"{place}: a value is not what was written")
     if not any(not touch.field and not touch.collection for touch in unsure):
+        asked["I1"] += len(model.records)
         for dot in sorted(model.records.keys() ^ shown.records.keys()):
             yield Violation("I1", end.name, f"the log book differs from what was written, at {dot[:8]}")
     objects = {(touch.collection, touch.object) for touch in unsure}
@@ -285,20 +276,6 @@ def entitled(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
                     yield Violation("I5", end.name, f"holds {member} for a member of {incident[:8]}: nobody added it")
 
 
-def answers(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
-    """A node that runs answers its clients, whatever is cut off."""
-    asked["I6"] += len(outcome.acknowledged) + len(outcome.refused)
-    shares = {action.number for action in outcome.plan.actions if isinstance(action, ShareWith)}
-    for end in honest(outcome):
-        for what in end.unreadable:
-            yield Violation("I6", end.name, f"cannot show {what}")
-    for row in outcome.refused:
-        if row.node in outcome.plan.liars:
-            continue
-        if row.code not in ALLOWED_REFUSALS and not (row.number in shares and row.code in ALLOWED_OF_SHARES):
-            yield Violation("I6", row.node, f"request {row.number} at {row.at_s:.3f} s was refused: {row.code}")
-
-
 def verified_reads(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     """No row that rotted reached its node; what was lost with it and others hold was fetched again."""
     stored = {(incident, log): 0 for end in outcome.ends for incident, logs in end.stored.items() for log in logs}
@@ -316,15 +293,10 @@ def verified_reads(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]
                 yield Violation("I11", end.name, f"{log[:8]}.{seq} rotted, and was not fetched again from who holds it")
 
 
-def readable_stores(outcome: Outcome) -> list[NodeEnd]:
-    core = set(outcome.plan.core)
-    return [end for end in honest(outcome) if end.name in core and end.up]
-
-
 def reasons(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     """Whatever was refused, reported or shown as degraded has a code that the manual explains, and a reason."""
     for end in honest(outcome):
-        asked["I16"] += len(end.codes)
+        asked["I16"] += len(end.codes) if codes.explained() else 0
         for what in end.unreasoned:
             yield Violation("I16", end.name, f"{what} does not say why, or what to do")
         for code, reason in end.codes.items():
@@ -361,24 +333,33 @@ def never_said(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
 
 
 def secrets_kept(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
-    """No key in what a node reports; no private prekey that should have been erased, where clocks can be believed."""
-    skewed = any(isinstance(action, NodeFault) and action.verb == "skew-clock" for action in outcome.plan.actions)
+    """No key in what a node reports; no private prekey that should have been erased, where its clock was never wrong:
+    a node that believed in another year made and erased its prekeys by that."""
+    faults = [action for action in outcome.plan.actions if isinstance(action, NodeFault)]
+    skewed = {action.node for action in faults if action.verb == "skew-clock"}
     for end in honest(outcome):
         asked["I12"] += 1
         if end.leaked:
             yield Violation("I12", end.name, f"{end.leaked} epoch keys stand in its reports")
-        if not skewed and end.up and end.name in outcome.plan.core and end.old_prekeys_ms > PREKEY_AGE_MS_MAX:
+        if end.name in skewed or not end.up or end.name not in outcome.plan.core:
+            continue
+        asked["I12"] += 1
+        if end.old_prekeys_ms > PREKEY_AGE_MS_MAX:
             days = end.old_prekeys_ms / DAY_MS
             yield Violation("I12", end.name, f"a private prekey of {days:.1f} days ago is not erased")
 
 
 def bounded(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
+    if outcome.frames_max is not None:
+        asked["I7"] += 1
+        if outcome.frames_max > outcome.plan.queue_frames_max:
+            what = f"frames on the way: {outcome.frames_max}, more than {outcome.plan.queue_frames_max}"
+            yield Violation("I7", "", what)
     for end in honest(outcome):
         for name, size in sorted(end.sizes.items()):
             asked["I7"] += 1
-            limit = outcome.plan.queue_frames_max if name == "frames on the way" else outcome.plan.memory_rows_max
-            if size > limit:
-                yield Violation("I7", end.name, f"{name}: {size}, more than {limit}")
+            if size > outcome.plan.memory_rows_max:
+                yield Violation("I7", end.name, f"{name}: {size}, more than {outcome.plan.memory_rows_max}")
         yield from _worth_its_questions(end, asked)
 
 
@@ -429,51 +410,6 @@ def _reaches(outcome: Outcome, end: NodeEnd, other: Uttered) -> bool:
     height = end.heads.get((other.incident, other.log), (0, ""))[0]
     handed = [outcome.uttered[number] for number in set(end.handed) - set(end.uttered)]
     return max(row.seq for row in handed if row.log == other.log) >= height
-
-
-# --- who is asked -----------------------------------------------------------------------------------------------------
-
-
-def base_name(name: str) -> str:
-    """Of the node that this is, or is a copy of."""
-    return name.partition("~")[0]
-
-
-def honest(outcome: Outcome) -> list[NodeEnd]:
-    """Nodes that never lie: of the others nothing is demanded."""
-    liars = outcome.plan.liars
-    return [end for end in outcome.ends if base_name(end.name) not in liars]
-
-
-def nocs(outcome: Outcome) -> dict[str, str]:
-    return {spec.name: spec.noc for spec in outcome.plan.nodes}
-
-
-def shared_with(outcome: Outcome) -> dict[str, set[str]]:
-    """Incident -> NOCs that somebody shared it with. Under no id those of openings that were never answered."""
-    allowed: dict[str, set[str]] = {}
-    for row in outcome.sealed:
-        allowed.setdefault(row.incident, set()).update(row.nocs)
-    return allowed
-
-
-def hole_of(outcome: Outcome, incident: str) -> str:
-    """The known hole that what is wrong with this incident is of."""
-    if incident not in outcome.apart:
-        return ""
-    return "fork" if incident in outcome.forked else "locked-out" if incident in outcome.locked_out else ""
-
-
-def readers(outcome: Outcome, incident: str) -> list[NodeEnd]:
-    """Honest members of the core that can read it at the end."""
-    core, noc_of, allowed = set(outcome.plan.core), nocs(outcome), shared_with(outcome)
-    leaked = {noc for row in outcome.leaked if row.incident == incident for noc in row.nocs}
-    outsiders = leaked - allowed.get(incident, set())
-    return [
-        end
-        for end in honest(outcome)
-        if end.name in core and end.up and incident in end.incidents and noc_of[end.name] not in outsiders
-    ]
 
 
 CHECKS: tuple[Check, ...] = (

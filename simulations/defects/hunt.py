@@ -9,7 +9,7 @@ from functools import partial
 
 from simulations import runs
 from simulations.checks.clocks import same_under_other_clocks
-from simulations.checks.judge import Violation
+from simulations.checks.honest import Violation
 from simulations.defects.table import DEFECTS
 from simulations.proofs import digest_in_a_process
 from simulations.scenario.draw import draw

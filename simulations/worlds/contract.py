@@ -218,6 +218,8 @@ class Outcome:
     """As often as measured: not every write, and no member that never showed it."""
     bytes_sent: Counter[str] = field(default_factory=Counter)
     """By node."""
+    frames_max: int | None = None
+    """The most that was ever on the way to one node at one time, liars too; None where the world cannot tell."""
     sent: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(node, class of message as in ``frames.CLASSES``) -> (frames, bytes), where the world can tell."""
     timeline: Timeline | None = None

@@ -249,7 +249,7 @@ class Run:
             outcome.bytes_sent[name] += size
         outcome.spread_s = self._spread.over(outcome, self.hosts, self.clock.now_s)
         outcome.timeline = self.timeline
-        outcome.ends[0].sizes["frames on the way"] = self.network.in_flight_max
+        outcome.frames_max = self.network.in_flight_max
         outcome.digest = self.trace.digest()
         outcome.last = self.trace.last()
         outcome.lines = self.trace.lines
@@ -529,7 +529,8 @@ class Run:
         for row in self.outcome.acknowledged:
             dot = work.parse_dot(row.dot)
             incident = IncidentId(bytes.fromhex(row.touch.incident))
-            if not any(other.has(incident, dot.log, dot.seq) for other in others):
+            place = (incident, dot.log, dot.seq)
+            if host.disk.has(*place) and not any(other.has(*place) for other in others):
                 self.outcome.excused.setdefault(row.number, f"{why} of {host.name}")
         self._spread.start_over(host.name)
         full, host.disk = host.disk.full, disk

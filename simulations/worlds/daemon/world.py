@@ -314,7 +314,8 @@ class Run:
         for row in self.outcome.acknowledged:
             dot = work.parse_dot(row.dot)
             incident = IncidentId(bytes.fromhex(row.touch.incident))
-            if not any(other.has(incident, dot.log, dot.seq) for other in disks):
+            place = (incident, dot.log, dot.seq)
+            if host.disk.has(*place) and not any(other.has(*place) for other in disks):
                 self.outcome.excused.setdefault(row.number, f"{action.verb} of {host.name}")
         disk.full, host.disk = host.disk.full, disk
         self.clients.start_over(host.name)
