@@ -325,6 +325,10 @@ def copies_told(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
 
 def never_said(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     """What the scenario rules out: a mesh to which this happens is not as live as it must be."""
+    for situation in outcome.plan.never:
+        if outcome.sometimes[situation]:
+            times = outcome.sometimes[situation]
+            yield Violation("I9", "", f"{situation!r}, which this scenario rules out: {times} times")
     for end in honest(outcome):
         asked["I9"] += len(outcome.plan.never)
         for code in outcome.plan.never:

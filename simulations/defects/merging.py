@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from meshnode.core.causal import CausalGraph, Position
-from meshnode.core.crdt import State
+from meshnode.core.crdt import State, Thing
 from meshnode.core.facts import FactSum
 from meshnode.core.ids import Dot, ObjectId
 from meshnode.core.operations import SET, Operation, Set
 from meshnode.core.replica import Replica
 from simulations.defects.table import defect
+
+TIDYING = str(Path(__file__).with_name("tidying.toml"))
 
 
 @defect("last writer wins", "a set replaces every value that is there, seen or not", "I1", "I2")
@@ -54,7 +57,7 @@ def _forget_removed() -> Iterator[None]:
         yield
 
 
-@defect("delete what was not seen", "a delete marks every value of the object", "I2")
+@defect("delete what was not seen", "a delete marks every value of the object", "I2", scenario=TIDYING)
 def _delete_all() -> Iterator[None]:
     mark = State._mark
 
@@ -101,6 +104,14 @@ def _remove_all() -> Iterator[None]:
         end(self, collection, obj, field, [value.dot for value in there] if is_set else dots)
 
     with patch.object(State, "_end", all_):
+        yield
+
+
+@defect(
+    "deleted for good", "an edit that the deleter had not seen does not show the object again", "I2", scenario=TIDYING
+)
+def _deleted_for_good() -> Iterator[None]:
+    with patch.object(Thing, "deleted", property(lambda thing: thing.deletions > 0)):
         yield
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from meshnode.core import wire
+from meshnode.core import exchange, sync, wire
 from meshnode.core.custody import Custody
 from meshnode.core.events import Now
 from meshnode.core.exchange import Exchange
@@ -18,6 +19,9 @@ from meshnode.core.log import Entry
 from meshnode.core.peers import Peers
 from meshnode.core.sync import Sync
 from simulations.defects.table import defect
+
+PARTED = str(Path(__file__).with_name("parted.toml"))
+LOSSY = str(Path(__file__).with_name("lossy.toml"))
 
 
 @defect("off by one in heights", "a peer is told one entry less than is held", "I9")
@@ -46,13 +50,25 @@ def _drop_last() -> Iterator[None]:
         yield
 
 
-@defect("no anti-entropy", "digests are never compared", "I8", "I9")
+def _plan_and_forget(due: Any) -> Any:
+    """Summaries are planned as ever, and none of them is sent."""
+
+    def none(self: Sync, now: float) -> list[int]:
+        due(self, now)
+        return []
+
+    return none
+
+
+@defect("no anti-entropy", "digests are never compared", "I9", scenario=PARTED)
 def _no_summaries() -> Iterator[None]:
-    with patch.object(Sync, "due_summaries", lambda self, now: []):
+    with patch.object(Sync, "due_summaries", _plan_and_forget(Sync.due_summaries)):
         yield
 
 
-@defect("forget peers after a split", "an address that failed ten times is not dialled again", "I9")
+@defect(
+    "forget peers after a split", "an address that failed ten times is not dialled again", "I9", scenario=PARTED
+)
 def _forget_peers() -> Iterator[None]:
     failed, fails = Peers.on_dial_failed, dict[tuple[int, str], int]()
     due = Peers.due_dials
@@ -65,6 +81,18 @@ def _forget_peers() -> Iterator[None]:
         return [address for address in due(self, now) if fails.get((id(self), address), 0) < 10]
 
     with patch.object(Peers, "on_dial_failed", count), patch.object(Peers, "due_dials", less):
+        yield
+
+
+@defect("never ask again", "a request that got no answer is waited for for ever", "I9", scenario=LOSSY)
+def _never_again() -> Iterator[None]:
+    with patch.object(sync, "RANGE_TIMEOUT_S", float("inf")):
+        yield
+
+
+@defect("tell heights once", "what was told on a link is never told again, lost or not", "I9", scenario=LOSSY)
+def _tell_once() -> Iterator[None]:
+    with patch.object(exchange, "HEIGHTS_INTERVAL_S", 1e9):
         yield
 
 
@@ -94,7 +122,8 @@ def _no_relaying() -> Iterator[None]:
     ) -> list[int]:
         return spread(self, incident, log, height, source, links if source is None else [], now)
 
-    with patch.object(Gossip, "spread", own_only), patch.object(Sync, "due_summaries", lambda self, now: []):
+    quiet = _plan_and_forget(Sync.due_summaries)
+    with patch.object(Gossip, "spread", own_only), patch.object(Sync, "due_summaries", quiet):
         yield
 
 
