@@ -106,6 +106,17 @@ def _checkpoint_ahead() -> Iterator[None]:
         yield
 
 
+@defect(
+    "a key is not kept",
+    "keys learned from others are forgotten at a restart",
+    *("I9", "I6", "I1"),
+    scenario="manager-restored",
+)
+def _key_not_kept() -> Iterator[None]:
+    with patch.object(Archive, "key_keeper", lambda self, incident: lambda key_id, key: None):
+        yield
+
+
 @defect("trust a damaged row", "a read does not compare a row with its hash", "I11", scenario="rotting-disks")
 def _trust_damage() -> Iterator[None]:
     with patch.object(Disk, "_is_good", lambda self, kind, place, row: True):

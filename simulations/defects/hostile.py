@@ -136,6 +136,20 @@ def _free_refusals() -> Iterator[None]:
         yield
 
 
+@_hostile("flood-invalid", "raise on a bad frame", "what does not decode ends the node", "I8", per_hour=900)
+def _raise_on_bad() -> Iterator[None]:
+    decode = wire.decode_untrusted
+
+    def raises(data: bytes) -> wire.Message:
+        try:
+            return decode(data)
+        except UntrustedInputError as error:
+            raise KeyError(error.code) from error
+
+    with patch.object(wire, "decode_untrusted", raises):
+        yield
+
+
 @_hostile("false-requests", "a hundred answers", "a question is answered a hundred times", "I7", per_hour=900)
 def _many_answers() -> Iterator[None]:
     want = Exchange.on_want

@@ -20,6 +20,7 @@ from meshnode.core.peers import Peers
 from meshnode.core.sync import Sync
 from simulations.defects.table import defect
 
+TIDYING = str(Path(__file__).with_name("tidying.toml"))
 PARTED = str(Path(__file__).with_name("parted.toml"))
 LOSSY = str(Path(__file__).with_name("lossy.toml"))
 
@@ -50,25 +51,20 @@ def _drop_last() -> Iterator[None]:
         yield
 
 
-def _plan_and_forget(due: Any) -> Any:
-    """Summaries are planned as ever, and none of them is sent."""
+@defect("no anti-entropy", "digests are never compared", "I9", scenario=PARTED)
+def _no_summaries() -> Iterator[None]:
+    """They are planned as ever, and none is sent: nobody hears of the prekeys of others either."""
+    due = Sync.due_summaries
 
     def none(self: Sync, now: float) -> list[int]:
         due(self, now)
         return []
 
-    return none
-
-
-@defect("no anti-entropy", "digests are never compared", "I9", scenario=PARTED)
-def _no_summaries() -> Iterator[None]:
-    with patch.object(Sync, "due_summaries", _plan_and_forget(Sync.due_summaries)):
+    with patch.object(Sync, "due_summaries", none):
         yield
 
 
-@defect(
-    "forget peers after a split", "an address that failed ten times is not dialled again", "I9", scenario=PARTED
-)
+@defect("forget peers after a split", "an address that failed ten times is not dialled again", "I9", scenario=PARTED)
 def _forget_peers() -> Iterator[None]:
     failed, fails = Peers.on_dial_failed, dict[tuple[int, str], int]()
     due = Peers.due_dials
@@ -112,9 +108,9 @@ def _names_alone() -> Iterator[None]:
         yield
 
 
-@defect("push to nobody else", "what a neighbour pushed is not passed on", "I9", "I8", scenario="line-of-nodes")
+@defect("push to nobody else", "what a neighbour pushed is not passed on", "I9", scenario="line-of-nodes")
 def _no_relaying() -> Iterator[None]:
-    """Anti-entropy has to bring everything: it does, and late."""
+    """Anti-entropy would bring everything, and late: so digests of logs are let be here."""
     spread = Gossip.spread
 
     def own_only(
@@ -122,8 +118,7 @@ def _no_relaying() -> Iterator[None]:
     ) -> list[int]:
         return spread(self, incident, log, height, source, links if source is None else [], now)
 
-    quiet = _plan_and_forget(Sync.due_summaries)
-    with patch.object(Gossip, "spread", own_only), patch.object(Sync, "due_summaries", quiet):
+    with patch.object(Gossip, "spread", own_only), patch.object(Exchange, "on_log_digest", lambda *_: None):
         yield
 
 
@@ -165,4 +160,17 @@ def _not_stored() -> Iterator[None]:
             accept(self, fresh, seal, now)
 
     with patch.object(Incidents, "accept", less):
+        yield
+
+
+@defect("links are never forgotten", "what was told on a link stays when the link is gone", "I7", scenario=TIDYING)
+def _links_kept() -> Iterator[None]:
+    down = Exchange.on_link_down
+
+    def keep(self: Exchange, link: int, now: Now) -> None:
+        told = self._told_heights.get(link, {})
+        down(self, link, now)
+        self._told_heights[link] = told
+
+    with patch.object(Exchange, "on_link_down", keep):
         yield
