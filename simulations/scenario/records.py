@@ -207,7 +207,7 @@ class Checks:
     core: tuple[str, ...] = key(("all",), values.NAMES, "who is healed when the faults end; a hub lost for good is not")
     converge_within_s: float = key(120.0, number(1, DURATION_S_MAX), "from the end of the faults until all is one")
     sometimes: tuple[str, ...] = key((), values.NAMES, "situations that a sweep of 100 seeds or more must have reached")
-    never: tuple[str, ...] = key((), values.NAMES, "codes of reports and refusals that no node may give here")
+    never: tuple[str, ...] = key((), values.NAMES, "codes of reports and refusals, and situations, which must not be")
     queue_frames_max: int = key(20_000, values.count(1, 10_000_000), "on the way to one node at one time")
     memory_rows_max: int = key(
         200_000, values.count(1, 100_000_000), "what one node may keep for others in its machines"
