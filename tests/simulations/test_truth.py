@@ -254,6 +254,6 @@ per_hour = 600
 for_s = [4, 5]
 """
     busy = SMALL.replace("writes_per_s = 0.5", "writes_per_s = 3").replace("duration_s = 90", "duration_s = 150")
-    outcome = ProtocolWorld().run(draw(parse(busy + thin, "small"), 75))
+    outcome = ProtocolWorld().run(draw(parse(busy + thin, "small"), 1))
     assert outcome.sometimes["a link lost in the middle of a catch-up"] > 0
     assert outcome.sometimes["a sync resumed in the middle"] > 0
