@@ -7,7 +7,8 @@ from typing import Any
 
 from simulations.scenario.lies import LIES
 from simulations.scenario.reader import TABLES, rows_of
-from simulations.scenario.values import Span
+from simulations.scenario.situations import FAMILIES, PLAIN
+from simulations.scenario.values import Span, shown
 from simulations.scenario.verbs import VERBS
 
 
@@ -18,11 +19,11 @@ def keys() -> str:
         lines += [
             f"### `{f'[[{table}]]' if many else f'[{table}]'}`",
             "",
-            "| key | without it | meaning |",
-            "|---|---|---|",
+            "| key | without it | how it is written | meaning |",
+            "|---|---|---|---|",
         ]
         for key, field in rows_of(record).items():
-            lines.append(f"| `{key}` | {_default(field)} | {field.metadata['meaning']} |")
+            lines.append(f"| `{key}` | {_default(field)} | {_form(field)} | {field.metadata['meaning']} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -46,6 +47,18 @@ def lies() -> str:
     return "\n".join(lines) + "\n"
 
 
+def situations() -> str:
+    """For ``sometimes``: what may be counted."""
+    lines = [f"- `{name}`" for name in PLAIN]
+    lines += [f"- `{first}: ...`, with one of {', '.join(lasts)}" for first, lasts in FAMILIES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _form(field: dataclasses.Field[Any]) -> str:
+    form: str = field.metadata["kind"].form
+    return form.removesuffix(" that each seed draws from").replace(", or a range", ", or")
+
+
 def _default(field: dataclasses.Field[Any]) -> str:
     value = field.default
     if value is dataclasses.MISSING:
@@ -56,4 +69,4 @@ def _default(field: dataclasses.Field[Any]) -> str:
         return f"{value.low:g}" if value.low == value.high else f"[{value.low:g}, {value.high:g}]"
     if isinstance(value, tuple):
         return ", ".join(f"{item[0]} {item[1]:g}" if isinstance(item, tuple) else str(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value) if isinstance(value, (str, bool)) else shown(value)

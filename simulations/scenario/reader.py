@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from simulations.scenario import records
 from simulations.scenario.lines import Lines
 from simulations.scenario.records import Scenario
 from simulations.scenario.sense import ScenarioError, check
-from simulations.scenario.values import TEXT, WrongValueError, choices, number
+from simulations.scenario.values import LINE, TEXT, WrongValueError, choices, number
 
 FILE_BYTES_MAX = 1024 * 1024
 """A hundred faults take about 10 KB. More than this is not a scenario."""
@@ -34,16 +35,24 @@ TABLES: dict[str, tuple[str, type, bool]] = {
 """Name in the file -> (field of Scenario, record, is it a list of tables)."""
 
 TOP = {
-    "title": ("title", TEXT),
+    "title": ("title", LINE),
     "story": ("story", TEXT),
     "duration_s": ("duration_s", number(1, records.DURATION_S_MAX)),
     "worlds": ("worlds", choices(*records.WORLDS)),
 }
 
 
+_NO_TEXT = {"\ufeff": "a byte order mark", "\0": "a NUL byte"}
+_PLACE = re.compile(r" \(at line (\d+), column \d+\)")
+"""How ``tomllib`` says where."""
+
+
 def load(path: Path) -> Scenario:
     """The scenario in this file. Raises ScenarioError."""
     try:
+        if path.exists() and not path.is_file():
+            action = "give a file that holds a scenario"
+            raise ScenarioError("scenario-unreadable", str(path), 0, "is no regular file", action)
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
@@ -54,17 +63,29 @@ def load(path: Path) -> Scenario:
         raise ScenarioError("scenario-too-large", str(path), 0, reason, "is it the right file?")
     try:
         text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ScenarioError("scenario-not-toml", str(path), 0, "is not UTF-8 text", "save it as UTF-8") from None
+    except UnicodeDecodeError as error:
+        line, reason = data.count(b"\n", 0, error.start) + 1, f"byte 0x{data[error.start]:02x} is not UTF-8 text"
+        raise ScenarioError("scenario-not-toml", str(path), line, reason, "save it as UTF-8") from None
     return parse(text, path.stem, str(path))
 
 
 def parse(text: str, name: str, where: str = "scenario") -> Scenario:
     """The scenario in this text; ``where`` is what errors call it. Raises ScenarioError."""
+    action = "mend the syntax (https://toml.io)"
+    for character, name_of_it in _NO_TEXT.items():
+        if character in text:
+            line = text[: text.index(character)].count("\n") + 1
+            raise ScenarioError(
+                "scenario-not-toml", where, line, f"there is {name_of_it}", "save it as plain UTF-8 text"
+            )
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError("scenario-not-toml", where, 0, str(error), "mend the syntax (https://toml.io)") from None
+    except RecursionError:
+        raise ScenarioError("scenario-not-toml", where, 0, "lists or tables are nested too deep", action) from None
+    except ValueError as error:  # bad syntax, or a number of thousands of digits
+        found = _PLACE.search(str(error))
+        line, reason = (int(found[1]) if found else 0), _PLACE.sub("", str(error))
+        raise ScenarioError("scenario-not-toml", where, line, reason, action) from None
     reader = _Reader(where, Lines(text))
     scenario = reader.scenario(document, name)
     check(scenario, where, reader.lines)
@@ -116,9 +137,11 @@ class _Reader:
             if row.name not in values and row.default is dataclasses.MISSING:
                 line = self.lines.of(table, at)
                 action = f"add {key}: {row.metadata['meaning']}; {row.metadata['kind'].form}"
-                raise self._error("scenario-missing-key", line, f"[[{table}]] has no {key}", action)
+                raise self._error("scenario-missing-key", line, f"{_brackets(table)} has no {key}", action)
         if record in (records.Fault, records.RandomFaults, records.Liar):
             values["line"] = self.lines.of(table, at)
+        if record in (records.Fault, records.RandomFaults):
+            values["given"] = tuple(content)
         return record(**values)
 
     def _value(self, kind: Any, value: Any, table: str, at: int, key: str) -> Any:
@@ -132,7 +155,7 @@ class _Reader:
 
     def _unknown(self, table: str, at: int, key: str, known: list[str]) -> ScenarioError:
         line = self.lines.of(table, at, key)
-        place = f"in [{table}]" if table else "at the top"
+        place = f"in {_brackets(table)}" if table else "at the top"
         other_unit = [word for word in known if _stem(word) == _stem(key)]
         if other_unit:
             reason = f"{key!r} {place}: it is measured in another unit"
@@ -143,6 +166,11 @@ class _Reader:
 
     def _error(self, code: str, line: int, reason: str, action: str) -> ScenarioError:
         return ScenarioError(code, self._where, line, reason, action)
+
+
+def _brackets(table: str) -> str:
+    """A table as the file has it."""
+    return f"[[{table}]]" if TABLES[table][2] else f"[{table}]"
 
 
 def rows_of(record: type) -> dict[str, dataclasses.Field[Any]]:

@@ -28,8 +28,8 @@ def key(default: Any, kind: Kind, meaning: str, name: str = "") -> Any:
     return dataclasses.field(default=default, metadata={"kind": kind, "meaning": meaning, "name": name})
 
 
-def needed(kind: Kind, meaning: str) -> Any:
-    return dataclasses.field(metadata={"kind": kind, "meaning": meaning, "name": ""})
+def needed(kind: Kind, meaning: str, name: str = "") -> Any:
+    return dataclasses.field(metadata={"kind": kind, "meaning": meaning, "name": name})
 
 
 def _fixed(value: float) -> Span:
@@ -44,12 +44,12 @@ _TIMES = span(0, DURATION_S_MAX)
 class Group:
     """``[[group]]``: nodes of one role, one for each NOC that is named (or ``count`` of them with made-up names)."""
 
-    name: str = needed(values.TEXT, "what faults and checks call it")
+    name: str = needed(values.NAME, "what faults and checks call it")
     role: str = key("member", choice(*ROLES), "members read and write; relays and hubs store and forward ciphertext")
     nocs: tuple[str, ...] = key((), values.NAMES, "codes of the NOCs; in Europe their capital is where they are")
     count: int = key(0, values.count(1, NODES_MAX), "in place of nocs: so many NOCs with made-up names")
     nodes_per_noc: int = key(1, values.count(1, 12), "devices of each NOC")
-    place: str = key("", values.TEXT, "the city, where it is not the capital of the NOC's country")
+    place: str = key("", values.NAME, "the city, where it is not the capital of the NOC's country")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ class Topology:
     """``[topology]``: who is configured to dial whom."""
 
     shape: str = key("full", choice(*SHAPES), "who is linked with whom; europe is full, with latencies by distance")
-    centre: str = key("", values.TEXT, "star: the node that all others are linked with")
+    centre: str = key("", values.NAME, "star: the node that all others are linked with")
     cliques: tuple[tuple[str, ...], ...] = key((), values.SIDES, "cliques: two lists of nodes, each linked in full")
-    bridge: str = key("", values.TEXT, "cliques: the one node linked with everybody")
+    bridge: str = key("", values.NAME, "cliques: the one node linked with everybody")
     degree: int = key(8, values.count(2, 100), "random: with how many others a node is linked on average")
 
 
@@ -102,8 +102,8 @@ class NodeOptions:
 class Incident:
     """``[[incident]]``: opened at a time by a node, with its first members."""
 
-    name: str = needed(values.TEXT, "what the workload and shares call it")
-    by: str = needed(values.TEXT, "the node that opens it")
+    name: str = needed(values.NAME, "what the workload and shares call it")
+    by: str = needed(values.NAME, "the node that opens it")
     at_s: float = key(10.0, _TIME, "when")
     members: tuple[str, ...] = key(("members",), values.NAMES, "nodes or groups whose NOCs it is shared with")
 
@@ -112,11 +112,9 @@ class Incident:
 class Share:
     """``[[share]]``: members added to an incident later."""
 
-    incident: str = needed(values.TEXT, "its name")
-    by: str = needed(values.TEXT, "a node that is a member by then")
-    members: tuple[str, ...] = dataclasses.field(
-        default=(), metadata={"kind": values.NAMES, "meaning": "who is added", "name": "with"}
-    )
+    incident: str = needed(values.NAME, "its name")
+    by: str = needed(values.NAME, "a node that is a member by then")
+    members: tuple[str, ...] = needed(values.NAMES, "who is added", "with")
     at_s: float = key(60.0, _TIME, "when")
 
 
@@ -147,7 +145,7 @@ class Fault:
     """``[[fault]]``: one fault at one time. Which keys a verb needs is in ``verbs.VERBS``."""
 
     at_s: float = needed(_TIME, "when")
-    verb: str = needed(values.TEXT, "which fault")
+    verb: str = needed(values.NAME, "which fault")
     nodes: tuple[str, ...] = key((), values.NAMES, "whom it befalls")
     sides: tuple[tuple[str, ...], ...] = key((), values.SIDES, "partition: who stays together")
     from_: tuple[str, ...] = key(("all",), values.NAMES, "senders", "from")
@@ -161,13 +159,15 @@ class Fault:
     backup_at_s: float = key(0.0, _TIME, "when the backup was taken")
     line: int = 0
     """Where it stands in the file."""
+    given: tuple[str, ...] = ()
+    """The keys that the file has."""
 
 
 @dataclass(frozen=True, slots=True)
 class RandomFaults:
     """``[[random]]``: one class of faults, drawn by each seed. A seed may switch the whole class off."""
 
-    verb: str = needed(values.TEXT, "which fault")
+    verb: str = needed(values.NAME, "which fault")
     per_hour: Span = needed(span(0, 36_000), "how often")
     for_s: Span = key(Span(1.0, 60.0), span(0.001, DURATION_S_MAX), "how long each lasts")
     nodes: tuple[str, ...] = key(("all",), values.NAMES, "whom it may befall")
@@ -175,6 +175,7 @@ class RandomFaults:
     delay_ms: Span = key(Span(1.0, 60_000.0), span(0, 600_000), "how much longer")
     skew_s: Span = key(Span(-3_600.0, 3_600.0), span(-10 * 366 * DAY_S, 10 * 366 * DAY_S), "how far the clock jumps")
     line: int = 0
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from meshnode.core.names import is_noc_code
-from simulations.scenario import places, records, sense_of_lies
+from simulations.checks import codes
+from simulations.scenario import places, records, sense_of_lies, sense_of_work, situations
 from simulations.scenario.lines import Lines
-from simulations.scenario.records import Fault, Scenario
-from simulations.scenario.verbs import VERBS
+from simulations.scenario.records import Fault, RandomFaults, Scenario
+from simulations.scenario.sense_of_work import before_the_end
+from simulations.scenario.verbs import VERBS, Verb
 
 
 class ScenarioError(Exception):
@@ -36,24 +39,20 @@ def check(scenario: Scenario, where: str, lines: Lines) -> None:
     _check_nodes(scenario, refuse)
     _check_names(scenario, refuse)
     _check_topology(scenario, refuse)
-    _check_work(scenario, refuse)
+    sense_of_work.check(scenario, refuse)
     for number, fault in enumerate(scenario.faults):
         _check_fault(scenario, number, fault, refuse)
     _check_order(scenario, refuse)
     sense_of_lies.check(scenario, refuse)
     for number, faults in enumerate(scenario.random):
-        verb = VERBS.get(faults.verb)
-        if verb is None:
-            _refuse_verb(refuse, "random", number, faults.verb)
-        elif not verb.random:
-            reason = f"{faults.verb} is no fault that chance can draw"
-            refuse("scenario-bad-value", "random", number, "verb", reason, "give it a time in a [[fault]]")
+        _check_random(number, faults, refuse)
+    _check_words(scenario, refuse)
 
 
 def _check_nodes(scenario: Scenario, refuse: Refuse) -> None:
     for number, group in enumerate(scenario.groups):
         if bool(group.nocs) == bool(group.count):
-            reason = f"group {group.name} has {'both' if group.nocs else 'neither'} nocs and count"
+            reason = f"group {group.name} has {'both nocs and' if group.nocs else 'neither nocs nor'} count"
             refuse("scenario-bad-value", "group", number, "count", reason, "give one of the two")
         if group.name in _OWN_WORDS:
             reason = f"{group.name!r} stands for nodes by itself"
@@ -78,12 +77,16 @@ def _check_nodes(scenario: Scenario, refuse: Refuse) -> None:
 def _check_names(scenario: Scenario, refuse: Refuse) -> None:
     known = {*_OWN_WORDS, *(group.name for group in scenario.groups), *(node.name for node in scenario.nodes)}
 
-    def known_or_refuse(table: str, number: int, key: str, names: Iterable[str]) -> None:
+    def known_or_refuse(table: str, number: int, key: str, names: Sequence[str]) -> None:
         for name in names:
             if name not in known:
+                near = did_you_mean(name, known)
                 shown = ", ".join(sorted(known)[:30])
                 reason = f"{key} names {name!r}, which is no node and no group"
-                refuse("scenario-unknown-node", table, number, key, reason, f"known: {shown}")
+                refuse("scenario-unknown-node", table, number, key, reason, f"{near}known: {shown}")
+        if names and not scenario.resolve(tuple(names)):
+            reason = f"{key} stands for nobody: {', '.join(names)}"
+            refuse("scenario-contradiction", table, number, key, reason, "name nodes that there are")
 
     for number, link in enumerate(scenario.exceptions):
         known_or_refuse("link", number, "between", link.between)
@@ -98,7 +101,8 @@ def _check_names(scenario: Scenario, refuse: Refuse) -> None:
         known_or_refuse("fault", number, "nodes", fault.nodes)
         known_or_refuse("fault", number, "from", fault.from_)
         known_or_refuse("fault", number, "to", fault.to)
-        known_or_refuse("fault", number, "sides", [name for side in fault.sides for name in side])
+        for side in fault.sides:
+            known_or_refuse("fault", number, "sides", side)
     for number, faults in enumerate(scenario.random):
         known_or_refuse("random", number, "nodes", faults.nodes)
     for number, liar in enumerate(scenario.liars):
@@ -109,17 +113,40 @@ def _check_names(scenario: Scenario, refuse: Refuse) -> None:
     topology = scenario.topology
     known_or_refuse("topology", 0, "centre", [topology.centre] if topology.centre else [])
     known_or_refuse("topology", 0, "bridge", [topology.bridge] if topology.bridge else [])
-    known_or_refuse("topology", 0, "cliques", [name for clique in topology.cliques for name in clique])
+    for clique in topology.cliques:
+        known_or_refuse("topology", 0, "cliques", clique)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def _check_topology(scenario: Scenario, refuse: Refuse) -> None:
     topology = scenario.topology
+    for key, shape in (("centre", "star"), ("cliques", "cliques"), ("bridge", "cliques"), ("degree", "random")):
+        if topology.shape != shape and getattr(topology, key) != getattr(records.Topology(), key):
+            reason, action = (
+                f"{key} is of shape {shape}, and this is {topology.shape}",
+                f'leave {key} out, or write shape = "{shape}"',
+            )
+            refuse("scenario-contradiction", "topology", 0, key, reason, action)
     if topology.shape == "star" and len(scenario.resolve((topology.centre,))) != 1:
         reason, action = "a star has one node in its middle", 'add centre = "HUB", the name of a node'
         refuse("scenario-missing-key", "topology", 0, "centre", reason, action)
     if topology.shape == "cliques" and (len(topology.cliques) != 2 or len(scenario.resolve((topology.bridge,))) != 1):
         action = 'add cliques = [["BE", "NL"], ["FR"]] and bridge = "LU"'
         refuse("scenario-missing-key", "topology", 0, "cliques", "two cliques and a bridge are needed", action)
+    if topology.shape == "cliques":
+        inside = scenario.resolve((topology.bridge, *(name for clique in topology.cliques for name in clique)))
+        for node in scenario.nodes:
+            if node.name not in inside:
+                reason = f"{node.name} is in no clique and is not the bridge, so it is linked with nobody else"
+                refuse("scenario-contradiction", "topology", 0, "cliques", reason, "name it in one of the cliques")
+    for number, link in enumerate(scenario.exceptions):
+        if len({*scenario.resolve(link.between), *scenario.resolve(link.and_)}) < 2:
+            reason = f"both ends are {link.between[0]}, and a node has no link to itself"
+            refuse("scenario-contradiction", "link", number, "and", reason, "name another node")
     if topology.shape == "europe":
         for node in scenario.nodes:
             if places.place_of(node.noc, node.place) is None:
@@ -129,64 +156,82 @@ def _check_topology(scenario: Scenario, refuse: Refuse) -> None:
                 refuse("scenario-missing-key", "group", number, "nocs", reason, action)
 
 
-def _check_work(scenario: Scenario, refuse: Refuse) -> None:
-    members = {node.name for node in scenario.nodes if node.role == "member"}
-    named = {incident.name: incident for incident in scenario.incidents}
-    for number, incident in enumerate(scenario.incidents):
-        if incident.by not in members:
-            reason = f"{incident.by} opens an incident and is no member node"
-            refuse("scenario-bad-value", "incident", number, "by", reason, "let a node of role member open it")
-        _before_the_end(scenario, refuse, "incident", number, incident.at_s)
-    if len(named) < len(scenario.incidents):
-        refuse("scenario-bad-value", "incident", 0, "name", "two incidents have one name", "name each once")
-    for number, share in enumerate(scenario.shares):
-        if share.incident not in named:
-            reason = f"there is no incident {share.incident!r}"
-            refuse("scenario-bad-value", "share", number, "incident", reason, f"known: {', '.join(named)}")
-        if share.at_s <= named[share.incident].at_s:
-            reason = f"it is shared at {share.at_s:g} s and opened at {named[share.incident].at_s:g} s"
-            refuse("scenario-contradiction", "share", number, "at_s", reason, "share it after it is opened")
-        _before_the_end(scenario, refuse, "share", number, share.at_s)
-    work = scenario.workload
-    if work.stop_s and work.stop_s <= work.start_s:
-        reason = f"work stops at {work.stop_s:g} s and starts at {work.start_s:g} s"
-        refuse("scenario-contradiction", "workload", 0, "stop_s", reason, "stop after the start")
-    _before_the_end(scenario, refuse, "workload", 0, work.start_s, "start_s")
-
-
-def _before_the_end(
-    scenario: Scenario, refuse: Refuse, table: str, number: int, at_s: float, key: str = "at_s"
-) -> None:
-    if at_s >= scenario.duration_s:
-        reason = f"{at_s:g} s is not before the end at duration_s = {scenario.duration_s:g}"
-        refuse("scenario-contradiction", table, number, key, reason, "put it earlier, or make duration_s longer")
-
-
 def _check_fault(scenario: Scenario, number: int, fault: Fault, refuse: Refuse) -> None:
     verb = VERBS.get(fault.verb)
     if verb is None:
         _refuse_verb(refuse, "fault", number, fault.verb)
         return
-    _before_the_end(scenario, refuse, "fault", number, fault.at_s)
-    plain = Fault(at_s=0, verb="")
-    fields = {"from": "from_"}
-    for key in ("nodes", "sides", "from", "to", "for_s", "percent", "delay_ms", "skew_s", "drift_percent", "count"):
-        field = fields.get(key, key)
-        given = getattr(fault, field) != getattr(plain, field)
-        if given and key not in verb.keys:
+    before_the_end(scenario, refuse, "fault", number, fault.at_s)
+    for key in fault.given:
+        if key not in ("at_s", "verb", *verb.keys):
             action = f"{fault.verb} takes: {', '.join(verb.keys) or 'nothing but at_s'}"
             refuse("scenario-contradiction", "fault", number, key, f"{fault.verb} has no {key}", action)
-        if not given and key in verb.needs and key not in ("from", "to"):
+    for key in verb.needs:
+        if key not in fault.given and key not in ("from", "to"):
             reason = f"{fault.verb} does not say {key}"
             refuse("scenario-missing-key", "fault", number, "verb", reason, f"add {key}; {verb.meaning}")
+    for key in ("percent", "delay_ms"):
+        if key in fault.given and not getattr(fault, key):
+            reason = f"{key} = 0: such a {fault.verb} changes nothing"
+            refuse("scenario-out-of-range", "fault", number, key, reason, "write more than 0")
+    if fault.verb == "skew-clock" and not {"skew_s", "drift_percent"} & {*fault.given}:
+        action = "add skew_s, drift_percent or both"
+        refuse(
+            "scenario-missing-key", "fault", number, "verb", "skew-clock does not say how the clock goes wrong", action
+        )
     if "backup_at_s" in verb.needs and not 0 < fault.backup_at_s < fault.at_s:
         reason = f"the backup is of {fault.backup_at_s:g} s, and put back at {fault.at_s:g} s"
         refuse("scenario-contradiction", "fault", number, "backup_at_s", reason, "take it before it is put back")
+    _check_ends(scenario, number, fault, verb, refuse)
     if fault.verb == "partition":
         _check_sides(scenario, number, fault, refuse)
     if fault.verb == "lose-hub" and not any(node.role == "hub" for node in scenario.nodes):
         action = 'give a [[group]] role = "hub", or crash a node'
         refuse("scenario-contradiction", "fault", number, "verb", "there is no hub to lose", action)
+
+
+def _check_ends(scenario: Scenario, number: int, fault: Fault, verb: Verb, refuse: Refuse) -> None:
+    if "from" not in verb.keys:
+        return
+    if len({*scenario.resolve(fault.from_), *scenario.resolve(fault.to)}) < 2:
+        reason = f"from and to are both {fault.from_[0]}, and a node has no link to itself"
+        refuse("scenario-contradiction", "fault", number, "to", reason, "name another node")
+    if fault.verb == "release":
+        holds = ("hold", "clog", "swizzle-clog")
+        timed = any(row.verb in holds and row.at_s <= fault.at_s for row in scenario.faults)
+        if not timed and not any(row.verb in holds for row in scenario.random):
+            reason = f"nothing was held before {fault.at_s:g} s"
+            refuse("scenario-contradiction", "fault", number, "verb", reason, f"put one before it: {', '.join(holds)}")
+
+
+def _check_random(number: int, faults: RandomFaults, refuse: Refuse) -> None:
+    verb = VERBS.get(faults.verb)
+    if verb is None:
+        _refuse_verb(refuse, "random", number, faults.verb)
+        return
+    if not verb.random:
+        reason = f"{faults.verb} is no fault that chance can draw"
+        refuse("scenario-bad-value", "random", number, "verb", reason, "give it a time in a [[fault]]")
+    for key in faults.given:
+        if key not in ("verb", "per_hour", "nodes", *verb.keys):
+            takes = [key for key in ("for_s", "percent", "delay_ms", "skew_s") if key in verb.keys]
+            action = f"{faults.verb} takes here: {', '.join(['per_hour', 'nodes', *takes])}"
+            refuse("scenario-contradiction", "random", number, key, f"{faults.verb} has no {key}", action)
+
+
+def _check_words(scenario: Scenario, refuse: Refuse) -> None:
+    """Codes that are documented and situations that a world counts: of others nothing would ever be found."""
+    known = codes.explained()
+    for code in scenario.checks.never:
+        if known and not codes.is_explained(code) and code not in situations.KNOWN:
+            reason = f"{code!r} is no code that a node can give, and no situation that a world counts"
+            action = f"{did_you_mean(code, known | situations.KNOWN)}codes are in docs/reason-codes.md"
+            refuse("scenario-bad-value", "checks", 0, "never", reason, action)
+    for situation in scenario.checks.sometimes:
+        if situation not in situations.KNOWN:
+            reason = f"no world counts {situation!r}"
+            action = f"{did_you_mean(situation, situations.KNOWN)}the names are in docs/simulating.md"
+            refuse("scenario-bad-value", "checks", 0, "sometimes", reason, action)
 
 
 def _check_sides(scenario: Scenario, number: int, fault: Fault, refuse: Refuse) -> None:
@@ -208,7 +253,7 @@ def _check_order(scenario: Scenario, refuse: Refuse) -> None:
         names = scenario.resolve(fault.nodes or (("hubs",) if hubs else ()))
         if fault.verb == "restart":
             down_until.update(dict.fromkeys(names, 0.0))
-        if fault.verb in ("crash", "pause", "wipe", "clone", "disk-full") or hubs:
+        if fault.verb in ("crash", "pause", "wipe", "clone", "disk-full", "restore-old-backup") or hubs:
             for name in names:
                 if fault.at_s < down_until.get(name, 0.0):
                     reason = f"at {fault.at_s:g} s {name} is already down"
@@ -219,4 +264,5 @@ def _check_order(scenario: Scenario, refuse: Refuse) -> None:
 
 
 def _refuse_verb(refuse: Refuse, table: str, number: int, verb: str) -> None:
-    refuse("scenario-unknown-verb", table, number, "verb", f"there is no fault {verb!r}", f"known: {', '.join(VERBS)}")
+    action = f"{did_you_mean(verb, VERBS)}known: {', '.join(VERBS)}"
+    refuse("scenario-unknown-verb", table, number, "verb", f"there is no fault {verb!r}", action)

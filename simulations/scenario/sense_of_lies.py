@@ -19,6 +19,9 @@ VERSIONS = ("upgrade", "downgrade")
 def check(scenario: Scenario, refuse: Refuse) -> None:
     _check_worlds(scenario, refuse)
     for number, liar in enumerate(scenario.liars):
+        if any((row.nodes, row.does) == (liar.nodes, liar.does) for row in scenario.liars[:number]):
+            reason = f"another [[liar]] has the same nodes and lies: {', '.join(liar.nodes)}"
+            refuse("scenario-contradiction", "liar", number, "nodes", reason, "write it once, with a higher per_hour")
         _check_kinds(scenario, number, liar, refuse)
         if liar.at_s.high >= scenario.duration_s:
             reason = f"it begins to lie at {liar.at_s.high:g} s, and the faults end at {scenario.duration_s:g} s"
@@ -46,9 +49,6 @@ def _check_worlds(scenario: Scenario, refuse: Refuse) -> None:
 
 
 def _check_kinds(scenario: Scenario, number: int, liar: Liar, refuse: Refuse) -> None:
-    if not liar.nodes or not liar.does:
-        key = "does" if liar.nodes else "nodes"
-        refuse("scenario-bad-value", "liar", number, key, "the list is empty", "name at least one")
     roles = {node.name: node.role for node in scenario.nodes}
     names = scenario.resolve(liar.nodes)
     for kind in liar.does:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
+from unicodedata import category
 
 
 class WrongValueError(Exception):
@@ -58,14 +59,23 @@ def _wrong_type(form: str, value: Any) -> WrongValueError:
     return WrongValueError("scenario-wrong-type", f"expected {form}, found {_toml_type(value)}", f"write {form}")
 
 
+def shown(value: float) -> str:
+    """As a person writes it, without an exponent where that can be read."""
+    if type(value) is int and abs(value) >= 10**15:
+        return "a number of more than 15 digits"
+    if math.isfinite(value) and 1e6 <= abs(value) < 1e15:
+        return f"{value:,.0f}" if value == int(value) else f"{value:,}"
+    return f"{value:g}"
+
+
 def number(least: float, most: float) -> Kind:
-    form = f"a number, {least:g} to {most:g}"
+    form = f"a number, {shown(least)} to {shown(most)}"
 
     def read(value: Any) -> float:
         if type(value) not in (int, float):
             raise _wrong_type(form, value)
         if not least <= value <= most:
-            reason = f"{value:g} is outside {least:g} to {most:g}"
+            reason = f"{shown(value)} is outside {shown(least)} to {shown(most)}"
             raise WrongValueError("scenario-out-of-range", reason, f"choose {form}; look at the unit in the key's name")
         return float(value)
 
@@ -92,13 +102,14 @@ def span(least: float, most: float) -> Kind:
 
 
 def count(least: int, most: int) -> Kind:
-    form = f"a whole number, {least} to {most}"
+    form = f"a whole number, {shown(least)} to {shown(most)}"
 
     def read(value: Any) -> int:
         if type(value) is not int:
             raise _wrong_type(form, value)
         if not least <= value <= most:
-            raise WrongValueError("scenario-out-of-range", f"{value} is outside {least} to {most}", f"choose {form}")
+            reason = f"{shown(value)} is outside {shown(least)} to {shown(most)}"
+            raise WrongValueError("scenario-out-of-range", reason, f"choose {form}")
         return value
 
     return Kind(form, read)
@@ -124,30 +135,63 @@ def choices(*known: str) -> Kind:
     def read(value: Any) -> tuple[str, ...]:
         if type(value) is not list:
             raise _wrong_type(form, value)
-        return tuple(one.read(item) for item in value)
+        return _some(tuple(one.read(item) for item in value))
 
     return Kind(form, read)
 
 
+def _some(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise WrongValueError("scenario-bad-value", "the list is empty", "name at least one, or leave the key out")
+    if len(set(names)) != len(names):
+        raise WrongValueError("scenario-bad-value", "a name stands twice in the list", "write each name once")
+    return names
+
+
 def _text(value: Any) -> str:
+    """Of one line or several. What a terminal would obey is refused: titles and names are printed as they are."""
     if type(value) is not str:
         raise _wrong_type("text in quotes", value)
+    for character in value:
+        if character not in "\n\t" and (category(character) == "Cc" or character in _TURNS):
+            reason = f"the text has the control character U+{ord(character):04X}"
+            raise WrongValueError("scenario-bad-value", reason, "take it out")
     return value.strip()
+
+
+def _line(value: Any) -> str:
+    text = _text(value)
+    if "\n" in text or "\t" in text:
+        raise WrongValueError(
+            "scenario-bad-value", "a name or a title has a tab or more than one line", "write one line"
+        )
+    return text
+
+
+def _name(value: Any) -> str:
+    name = _line(value)
+    if not name:
+        raise WrongValueError("scenario-bad-value", "the name is empty", "write one, or leave the key out if you may")
+    return name
 
 
 def _names(value: Any) -> tuple[str, ...]:
     form = 'a list of names, like ["BE", "east"]'
-    if type(value) is not list or not all(type(item) is str for item in value):
-        raise _wrong_type(form, value if type(value) is not list else value[0])
-    if len(set(value)) != len(value):
-        raise WrongValueError("scenario-bad-value", "a name stands twice in the list", "write each name once")
-    return tuple(value)
+    if type(value) is not list:
+        raise _wrong_type(form, value)
+    for item in value:
+        if type(item) is not str:
+            reason = f"expected {form}, found {_toml_type(item)} in the list"
+            raise WrongValueError("scenario-wrong-type", reason, "write each name in quotes")
+    return _some(tuple(value))
 
 
 def _sides(value: Any) -> tuple[tuple[str, ...], ...]:
     form = 'a list of lists of names, like [["BE"], ["NL", "FR"]]'
     if type(value) is not list or not all(type(item) is list for item in value):
         raise WrongValueError("scenario-wrong-type", f"expected {form}", f"write {form}")
+    if not value:
+        raise WrongValueError("scenario-bad-value", "the list is empty", f"write {form}")
     return tuple(_names(item) for item in value)
 
 
@@ -169,7 +213,11 @@ def _bool(value: Any) -> bool:
 
 
 CHANGE_KINDS = ("set", "add", "remove", "create", "delete", "log")
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""They turn the direction of what follows: a name would be read as another."""
 TEXT = Kind("text", _text)
+LINE = Kind("text on one line", _line)
+NAME = Kind("a name, text on one line", _name)
 BOOL = Kind("true or false", _bool)
 NAMES = Kind("a list of names of nodes and groups", _names)
 SIDES = Kind("a list of lists of names of nodes and groups", _sides)

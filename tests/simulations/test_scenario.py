@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulations import explain, reference, runs
-from simulations.scenario import places
+from simulations.scenario import places, situations
 from simulations.scenario.draw import draw
 from simulations.scenario.lines import Lines
 from simulations.scenario.plan import LinkFault, NodeFault, Plan, from_plain, to_plain
-from simulations.scenario.reader import parse
+from simulations.scenario.reader import load, parse
 from simulations.scenario.records import INVARIANTS, Scenario
 from simulations.scenario.sense import ScenarioError
 from simulations.scenario.values import Span
 from simulations.scenario.verbs import VERBS
+from simulations.worlds import situations as counting
 
 TEXT = """
 title = "A title"
@@ -93,7 +97,7 @@ def scenario(more: str = "", text: str = TEXT) -> Scenario:
         ('name = "lisa"', 'name = "hubs"', "scenario-bad-value", 9),
         ("duration_s = 600", "duration_s = 600\nworlds = ['moon']", "scenario-bad-value", 5),
         ("duration_s = 600\n", "", "scenario-missing-key", 1),
-        ('title = "A title"', "title = ", "scenario-not-toml", 0),
+        ('title = "A title"', "title = ", "scenario-not-toml", 2),
         ('verb = "crash"', 'verb = "heal"', "scenario-bad-value", 24),
         ("[[random]]", "[topology]\nshape = 'star'\n[[random]]", "scenario-missing-key", 23),
         ("[[random]]", "[topology]\nshape = 'cliques'\n[[random]]", "scenario-missing-key", 23),
@@ -102,9 +106,9 @@ def scenario(more: str = "", text: str = TEXT) -> Scenario:
         ("[[random]]", "[[share]]\nincident = 'fire'\nby = 'BE'\nwith = ['FR']\n[[random]]", "scenario-bad-value", 24),
         (
             "[[random]]",
-            "[[share]]\nincident = 'attack'\nby = 'BE'\nat_s = 5\n[[random]]",
+            "[[share]]\nincident = 'attack'\nby = 'BE'\nwith = ['FR']\nat_s = 5\n[[random]]",
             "scenario-contradiction",
-            26,
+            27,
         ),
         (
             "[[random]]",
@@ -123,6 +127,117 @@ def scenario(more: str = "", text: str = TEXT) -> Scenario:
 def test_what_makes_no_sense_is_refused_with_its_line(old: str, new: str, code: str, line: int) -> None:
     error = refusal(old, new)
     assert (error.code, error.line) == (code, line), str(error)
+
+
+NOBODY_WRITES = TEXT.replace('[[incident]]\nname = "attack"\nby = "BE"\n', "")
+SILENT = [
+    ('name = "attack"', 'name = "at\\u001btack"', "scenario-bad-value", 13),
+    ('name = "attack"', 'name = ""', "scenario-bad-value", 13),
+    ('title = "A title"', 'title = "A\\u001b[2J"', "scenario-bad-value", 2),
+    ('title = "A title"', 'title = "A\\u202e"', "scenario-bad-value", 2),
+    ('title = "A title"', 'title = "A\\nB"', "scenario-bad-value", 2),
+    ("duration_s = 600", "duration_s = 600\nworlds = []", "scenario-bad-value", 5),
+    ("[[random]]", "[checks]\ninvariants = []\n[[random]]", "scenario-bad-value", 24),
+    ("[[random]]", "[checks]\ninvariants = ['I1', 'I1']\n[[random]]", "scenario-bad-value", 24),
+    ("[[random]]", "[checks]\nnever = ['no-such-code']\n[[random]]", "scenario-bad-value", 24),
+    ("[[random]]", "[checks]\nsometimes = ['pigs fly']\n[[random]]", "scenario-bad-value", 24),
+    ("[[random]]", "[checks]\ncore = ['relays']\n[[random]]", "scenario-contradiction", 24),
+    ('verb = "lose-hub"', "verb = 'crash'\nnodes = ['relays']", "scenario-contradiction", 18),
+    ("per_hour", "nodes = ['relays']\nper_hour", "scenario-contradiction", 25),
+    ("per_hour", "percent = 5\nper_hour", "scenario-contradiction", 25),
+    ("[[random]]", "[workload]\nwriters = ['hubs']\n[[random]]", "scenario-bad-value", 24),
+    ("[[random]]", "[workload]\nstop_s = 601\n[[random]]", "scenario-contradiction", 24),
+    ('by = "BE"', 'by = "BE"\nmembers = []', "scenario-bad-value", 15),
+    ('by = "BE"', 'by = "BE"\nmembers = ["hubs"]', "scenario-bad-value", 15),
+    ('by = "BE"', 'by = "BE"\nmembers = ["NL"]\n[workload]\nwriters = ["FR"]', "scenario-contradiction", 17),
+    ("[[random]]", "[[share]]\nincident = 'attack'\nby = 'BE'\n[[random]]", "scenario-missing-key", 23),
+    ("[[random]]", "[[share]]\nincident = 'attack'\nby = 'BE'\nwith = ['LISA']\n[[random]]", "scenario-bad-value", 26),
+    (
+        'by = "BE"',
+        'by = "BE"\nmembers = ["BE"]\n[[share]]\nincident = "attack"\nby = "NL"\nwith = ["FR"]',
+        "scenario-contradiction",
+        18,
+    ),
+    ('verb = "lose-hub"', "verb = 'cut-one-way'\nfrom = ['BE']\nto = ['BE']", "scenario-contradiction", 19),
+    ('verb = "lose-hub"', "verb = 'skew-clock'\nnodes = ['BE']", "scenario-missing-key", 17),
+    ('verb = "lose-hub"', "verb = 'drop'\npercent = 0", "scenario-out-of-range", 18),
+    ('verb = "lose-hub"', "verb = 'release'", "scenario-contradiction", 17),
+    ('verb = "lose-hub"', "verb = 'restore-old-backup'\nnodes = ['BE']", "scenario-missing-key", 17),
+    (
+        "[[random]]",
+        f"{CRASH}at_s = 9\n[[fault]]\nat_s=10\nverb='restore-old-backup'\nnodes=['BE']\nbackup_at_s=5\n[[random]]",
+        "scenario-contradiction",
+        28,
+    ),
+    ('[["BE"], ["NL", "FR"]]', '[["BE"], []]', "scenario-bad-value", 21),
+    ('[["BE"], ["NL", "FR"]]', "[]", "scenario-bad-value", 21),
+    (
+        "[[random]]",
+        "[[link]]\nbetween = ['BE']\nand = ['BE']\nlatency_ms = 5\n[[random]]",
+        "scenario-contradiction",
+        25,
+    ),
+    ("[[random]]", "[topology]\ncentre = 'BE'\n[[random]]", "scenario-contradiction", 24),
+    (
+        "[[random]]",
+        "[topology]\nshape = 'cliques'\ncliques = [['BE'], ['NL']]\nbridge = 'LISA'\n[[random]]",
+        "scenario-contradiction",
+        25,
+    ),
+    ("duration_s = 600", f"duration_s = 1{'0' * 400}", "scenario-out-of-range", 4),
+    ("duration_s = 600", f"duration_s = 1{'0' * 9000}", "scenario-not-toml", 0),
+    ("duration_s = 600", f"a = {'[' * 100_000}", "scenario-not-toml", 0),
+    ('nocs = ["LISA"]', 'nocs = ["BE", 7]', "scenario-wrong-type", 11),
+    ("story", "\ufeffstory", "scenario-not-toml", 3),
+    ("A story.", "A \0story.", "scenario-not-toml", 3),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "code", "line"), SILENT)
+def test_what_would_do_nothing_or_another_thing_is_refused(old: str, new: str, code: str, line: int) -> None:
+    error = refusal(old, new)
+    assert (error.code, error.line) == (code, line), str(error)
+
+
+def test_a_scenario_without_an_incident_needs_chance_to_open_one() -> None:
+    with pytest.raises(ScenarioError, match="there is no incident"):
+        parse(NOBODY_WRITES, "x")
+    assert parse(NOBODY_WRITES + "[workload]\nincidents_per_hour = 5\n", "x").workload.incidents_per_hour.low == 5
+
+
+def test_the_same_lie_of_the_same_node_stands_once() -> None:
+    liar = '[[liar]]\nnodes = ["BE"]\ndoes = ["silent"]\n'
+    text = "worlds = ['protocol']\n" + TEXT + liar
+    assert parse(text, "x").liars
+    with pytest.raises(ScenarioError, match="the same nodes and lies"):
+        parse(text + liar, "x")
+
+
+def test_what_is_no_file_of_utf_8_text_is_refused(tmp_path: Path) -> None:
+    pipe, latin = tmp_path / "pipe.toml", tmp_path / "latin.toml"
+    os.mkfifo(pipe)
+    latin.write_bytes(b'title = "x"\nstory = "\xe9"\n')
+    with pytest.raises(ScenarioError, match="is no regular file"):
+        load(pipe)
+    with pytest.raises(ScenarioError, match="line 2: byte 0xe9"):
+        load(latin)
+
+
+def test_a_word_that_is_nearly_right_is_met_with_the_right_one() -> None:
+    assert "did you mean 'LISA'" in refusal('by = "BE"', 'by = "LISAA"').action
+    assert "did you mean 'lose-hub'" in refusal('verb = "lose-hub"', 'verb = "loose-hub"').action
+    assert "did you mean 'disk full'" in refusal("[[random]]", "[checks]\nsometimes=['disks full']\n[[random]]").action
+
+
+def test_every_situation_that_a_world_counts_has_its_name_in_the_list() -> None:
+    folders = [runs.ROOT / "simulations" / name for name in ("worlds", "liars")]
+    texts = [path.read_text("utf-8") for folder in folders for path in folder.rglob("*.py")]
+    counted = {name for text in texts for name in re.findall(r'sometimes\["([^"]+)"\]', text)}
+    counted |= {value for name, value in vars(counting).items() if name.isupper() and isinstance(value, str)}
+    assert {name for name in counted if not name.startswith("search: ")} - situations.KNOWN == set()
+    assert len(counted) > 30
+    literals = "\n".join(texts)
+    assert [name for name in situations.PLAIN if f'"{name}"' not in literals and "rough client: " not in name] == []
 
 
 def test_a_key_inside_a_text_is_not_taken_for_one() -> None:
@@ -246,6 +361,7 @@ def test_the_manual_names_every_verb_and_every_key_as_the_reader_knows_them() ->
     manual = (runs.ROOT / "docs" / "simulating.md").read_text(encoding="utf-8")
     assert reference.verbs() in manual
     assert reference.keys().rstrip() in manual
+    assert reference.situations().rstrip() in manual
 
 
 def test_the_example_of_the_manual_is_a_scenario() -> None:
