@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from simulations.runs import Result, code_digest, result_of_line
-from simulations.sweep import one_seed
+from simulations.sweep import attempt, harness_failed
 from simulations.worlds.contract import WorldUnavailableError
 
 INSTALL = "pip install 'meshnode[cluster]'"
@@ -36,7 +36,8 @@ POLL_S = 2.0
 IDLE_POLLS_MAX = 5
 """Looks at a cluster that does nothing while seeds are wanted, before they are handed to it anew."""
 DEATHS_MAX = 3
-"""How often a seed that ended its workers is handed out again (each time after the scheduler's own attempts)."""
+"""How often a seed that ended its workers is handed out again (each time after the scheduler's own attempts), before it
+is recorded as a failure of the harness."""
 
 _one_at_a_time = threading.Lock()
 """Worlds change things that a process has one of: a worker with several threads takes turns."""
@@ -55,7 +56,7 @@ def seed_there(name: str, text: str, world: str, seed: int, code: str) -> str:
     with _one_at_a_time, tempfile.TemporaryDirectory() as directory:
         scenario = Path(directory) / name
         scenario.write_text(text, encoding="utf-8")
-        line = one_seed(scenario, world, seed).line
+        line = attempt(scenario, world, seed).line
     print(f"simulations ran a seed: {name} {seed}", flush=True)
     return line
 
@@ -145,20 +146,20 @@ class _Sweep:
             try:
                 line = future.result()
             except self._distributed.KilledWorker as error:
-                self._again(seed, f"workers that ran seed {seed} died: {error.last_worker}")
+                yield from self._again(seed, f"workers that ran seed {seed} died: {error.last_worker}")
             except (OSError, self._distributed.CancelledError) as error:
-                self._again(seed, f"seed {seed} was lost: {error}")
+                yield from self._again(seed, f"seed {seed} was lost: {error}")
             else:
                 if not line:
                     self._refuse_worker(future)
                 yield result_of_line(line)
 
-    def _again(self, seed: int, why: str) -> None:
+    def _again(self, seed: int, why: str) -> Iterator[Result]:
+        """It is handed out again; or given up, so that one seed does not stop the others."""
         times = self._times[seed] = self._times.get(seed, 0) + 1
         if times > DEATHS_MAX:
-            raise ClusterError(
-                f"{why}; it was handed out {times} times: look at those workers, then go on with the sweep"
-            )
+            yield harness_failed(Path(self._name), self._world, seed, f"{why}; it was handed out {times} times")
+            return
         self._say(f"{why}; it is handed out again")
         self._hand_out(seed)
 

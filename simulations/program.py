@@ -1,7 +1,8 @@
 """``meshnode-sim``: arguments in, runs and what they say out. Printing is done here and in ``reporting`` and ``told``,
 exiting here.
 
-Exit codes: 0 everything held; 1 something was violated; 2 the request makes no sense; 3 this world cannot run here.
+Exit codes: 0 everything held; 1 something was violated; 2 the request makes no sense; 3 this world cannot run here;
+4 it was stopped by hand before its end, and what was run until then held.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan, to_plain
 from simulations.scenario.sense import ScenarioError
 from simulations.shrink import shrink
-from simulations.sweep import Runner, never_reached, on_this_machine, results_file, sweep
+from simulations.sweep import Place, Runner, never_reached, on_this_machine, place_of, results_file, sweep
 from simulations.worlds import crypto
 from simulations.worlds.contract import WorldUnavailableError
 
-HELD, VIOLATED, SENSELESS, UNAVAILABLE = range(4)
+HELD, VIOLATED, SENSELESS, UNAVAILABLE, STOPPED = range(5)
 SOAK_SEEDS = 10
 """Of one scenario, before a soak turns to the next."""
 _SEEDS = re.compile(r"(\d+)(?:\.\.(\d+))?")
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return HELD
     except KeyboardInterrupt:
         _complain("stopped", "")
-        return VIOLATED
+        return STOPPED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -186,10 +187,12 @@ def _sweep(options: argparse.Namespace, path: Path) -> int:
     if options.report is not None and results:
         command = f"run {shlex.quote(options.scenario)} --world {options.world}"
         seeds = f"--seeds {options.seeds[0]}..{options.seeds[-1]}"
-        reporting.report_results(results, f"{command} {seeds}", options.report)
-    if len(results) < len(options.seeds):
+        wanted = {place_of(results[0]): set(options.seeds)}
+        reporting.report_results(results, f"{command} {seeds}", options.report, wanted)
+    is_stopped = len(results) < len(options.seeds)
+    if is_stopped:
         print("stopped; the same command goes on where it was")
-    return VIOLATED if bad or never else HELD
+    return VIOLATED if bad or never else STOPPED if is_stopped else HELD
 
 
 def _runner(options: argparse.Namespace) -> Runner:
@@ -200,8 +203,9 @@ def _runner(options: argparse.Namespace) -> Runner:
 
 def _soak(options: argparse.Namespace) -> int:
     """Results are kept as those of sweeps: a later soak with the same code goes on where this one ended."""
-    end_s = time.monotonic() + options.hours * 3600
+    end_s, is_stopped = time.monotonic() + options.hours * 3600, False
     counts: dict[str, list[int]] = {}
+    wanted: dict[Place, set[int]] = {}
     soaked: list[Result] = []
     scenarios = [path for path in sorted(runs.SCENARIOS.glob("*.toml")) if _is_for_protocol(path)]
     for begin in range(1, sys.maxsize, SOAK_SEEDS):
@@ -216,18 +220,21 @@ def _soak(options: argparse.Namespace) -> int:
             seeds = range(begin, begin + SOAK_SEEDS)
             results = sweep(path, "protocol", seeds, on_this_machine(options.workers), progress, options.results)
             soaked += results
+            wanted.setdefault((path.stem, "protocol", runs.code_digest()), set()).update(seeds)
             found = counts.setdefault(path.stem, [0, 0])
             found[0] += len(results)
             found[1] += sum(not result.held for result in results)
             if len(results) < SOAK_SEEDS:
-                end_s = 0.0  # stopped by hand
+                end_s, is_stopped = 0.0, True
         if time.monotonic() >= end_s:
             break
     for name, (seeds_run, failed) in counts.items():
         print(f"{name:28} {seeds_run:6} seeds, {failed} failed")
     if soaked:
-        reporting.report_results(soaked, "soak", options.results / "reports" / "soak.html")
-    return VIOLATED if any(failed for _, failed in counts.values()) else HELD
+        report = reporting.report_results(soaked, "soak", options.results / "reports" / "soak.html", wanted)
+        if not report.held:
+            return VIOLATED
+    return STOPPED if is_stopped else HELD
 
 
 def _is_for_protocol(path: Path) -> bool:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
 from simulations import compare, proofs, runs
 from simulations.report import facts, files, swept
-from simulations.report.made import made
-from simulations.report.records import Seed
+from simulations.report.made import made, made_of
+from simulations.report.records import Seed, SweepReport
 from simulations.runs import Result
 from simulations.scenario.draw import draw
 from simulations.scenario.records import Scenario
-from simulations.sweep import finished
+from simulations.sweep import Place, begun, finished
 from simulations.worlds import crypto
 from simulations.worlds.contract import Outcome
 
@@ -48,7 +48,7 @@ def add_commands(command: Command) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    """0 when it held, 1 when not."""
+    """0 when it held, 1 when not, 4 when a sweep was stopped before all its seeds were run."""
     paths = [Path(name) for name in options.what]
     if all(path.suffix == ".jsonl" for path in paths):
         return _report_files(paths, options.out)
@@ -92,18 +92,23 @@ def report_run(
     _say(files.write(report, out, outcome.wall_s))
 
 
-def report_results(results: Iterable[Result], command: str, out: Path) -> bool:
-    """Of seeds of any scenarios. ``command`` is what led to them. True when everything held."""
-    report = swept.of_results(results, made(f"python -m simulations {command}"))
+def report_results(results: Sequence[Result], command: str, out: Path, wanted: Mapping[Place, Set[int]]) -> SweepReport:
+    """Of seeds of any scenarios. ``command`` is what led to them, ``wanted`` the seeds that were to be run."""
+    report = swept.of_results(results, made_of(results, f"python -m simulations {command}"), wanted)
     _say(files.write(report, out))
-    return report.held
+    return report
 
 
 def _report_files(paths: list[Path], out: Path | None) -> int:
     results = [result for path in paths for result in _results(path)]
+    wanted: dict[Place, set[int]] = {}
+    for path in paths:
+        for place, seeds in begun(path).items():
+            wanted.setdefault(place, set()).update(seeds)
     command = "report " + " ".join(shlex.quote(str(path)) for path in paths)
     name = paths[0].with_suffix(".html").name if len(paths) == 1 else "sweeps.html"
-    return 0 if report_results(results, command, out or REPORTS / name) else 1
+    report = report_results(results, command, out or REPORTS / name, wanted)
+    return (4 if report.is_stopped else 0) if report.held else 1
 
 
 def _say(written: files.Written) -> None:
@@ -141,7 +146,7 @@ def _compare_worlds(name: str, worlds: list[str], seed: int) -> compare.Comparis
 def _seeds(path: Path) -> dict[tuple[str, str, int], Seed]:
     """Of a report, or of results."""
     is_report = path.suffix == ".json" and path.is_file()
-    return swept.places(files.read(path) if is_report else swept.of_results(_results(path), made("")))
+    return swept.places(files.read(path) if is_report else swept.of_results(_results(path), made(""), {}))
 
 
 def _results(path: Path) -> list[Result]:

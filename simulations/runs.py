@@ -14,13 +14,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from simulations import provenance
 from simulations.checks.judge import Verdict, judge
 from simulations.scenario import draw, plan, reader
 from simulations.scenario.plan import Plan
 from simulations.scenario.records import Scenario
 from simulations.worlds.contract import Outcome, World, WorldUnavailableError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = provenance.ROOT
 SCENARIOS = ROOT / "simulations" / "scenarios"
 RESULTS = Path("build") / "simulations"
 """Below the directory one is in: results of sweeps, and a file for each failure."""
@@ -62,18 +63,32 @@ class Result:
     last: dict[str, list[str]] = field(default_factory=dict)
     """Of a failure: node -> the last lines of its trace."""
 
+    wanted: tuple[str, ...] = ()
+    """Invariants that the scenario asks for."""
+    code: str = ""
+    """Digest of the code that ran it; empty, as what follows, in lines from before it was kept."""
+    commit: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
     @property
     def held(self) -> bool:
         return not self.violations
+
+    @property
+    def has_run(self) -> bool:
+        """False where the harness failed, and no node did anything."""
+        return bool(self.digest)
 
     @property
     def line(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
-def result_of_line(line: str) -> Result:
+def result_of_line(line: str | bytes) -> Result:
+    """Raises ValueError, TypeError or KeyError for what is no such line."""
     plain = json.loads(line)
     plain["violations"] = tuple(tuple(row) for row in plain["violations"])
+    plain["wanted"] = tuple(plain.get("wanted", ()))
     return Result(**plain)
 
 
@@ -154,7 +169,7 @@ def result_of(outcome: Outcome, verdict: Verdict) -> Result:
             "drawn": dict(options.drawn),
             "actions": len(drawn.actions),
         },
-        asked=dict(sorted(verdict.asked.items())),
+        asked={name: count for name, count in sorted(verdict.asked.items()) if name in drawn.invariants},
         sometimes=dict(sorted(outcome.sometimes.items())),
         known=dict(sorted(Counter(f"{row.hole} {row.invariant}" for row in verdict.known).items())),
         bytes_sent=sum(outcome.bytes_sent.values()),
@@ -167,6 +182,10 @@ def result_of(outcome: Outcome, verdict: Verdict) -> Result:
         }
         if verdict.violations
         else {},
+        wanted=drawn.invariants,
+        code=code_digest(),
+        commit=provenance.commit(),
+        versions=provenance.versions(),
     )
 
 

@@ -1,27 +1,41 @@
 """Sweeps: many seeds on all cores, which can be stopped and gone on with, and lose no finished seed.
 
 Each finished seed is one line in a file named after scenario, world and code. A sweep that starts again reads it and
-runs what is missing. Of every hundred seeds one is run a second time, in a process of its own with another hash seed,
-and must give the same trace (I15); of every twenty-five one is run with other wall clocks, and must go the same way
-(I13).
+runs what is missing, whatever else stands in that file. A seed whose process dies, or that the harness itself fails at,
+is recorded as a failure of the harness (under I8), and the others go on.
+
+Of every hundred seeds one is run a second time, in a process of its own with another hash seed, and must give the same
+trace (I15); of every twenty-five one is run with other wall clocks, and must go the same way (I13).
 """
 
 from __future__ import annotations
 
 import hashlib
-import signal
+import json
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from simulations import proofs
-from simulations.runs import RESULTS, Result, code_digest, load_scenario, result_of_line, run_seed, save_failure
+from simulations import pool, proofs, provenance
+from simulations.runs import (
+    LAST_LINES,
+    RESULTS,
+    Result,
+    code_digest,
+    load_scenario,
+    result_of_line,
+    run_seed,
+    save_failure,
+)
 from simulations.scenario.draw import draw
-from simulations.scenario.records import Scenario
+from simulations.scenario.records import INVARIANTS, Scenario
+from simulations.worlds.contract import WorldUnavailableError
 
-AHEAD = 2
-"""Seeds handed to each worker before it asks: a stop waits for no more than these."""
+BEGUN = b'{"begun"'
+"""How a line begins that says which seeds a sweep was to run."""
 SOMETIMES_SEEDS_MIN = 100
 """A sweep of fewer seeds need not have reached everything."""
 
@@ -37,21 +51,62 @@ def results_file(scenario: Path, world: str, directory: Path = RESULTS) -> Path:
     return directory / f"{scenario.stem}-{world}-{text}-{code_digest()}.jsonl"
 
 
-def finished(path: Path) -> dict[int, Result]:
-    """Seed -> result, of every whole line. A line that a stop cut short does not count."""
+Place = tuple[str, str, str]
+"""(scenario, world, digest of the code)."""
+
+
+def finished(path: Path, place: Place | None = None) -> dict[int, Result]:
+    """Seed -> result, of every whole line, or of those of this place alone. A line that a stop cut short does not
+    count, nor one that something else has damaged."""
     found: dict[int, Result] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                result = result_of_line(line)
-            except (ValueError, TypeError, KeyError):
-                continue
-            found[result.seed] = result
+    for line in _lines(path):
+        try:
+            result = result_of_line(line)
+            if place is None or place_of(result) == place:
+                found[result.seed] = result
+        except (ValueError, TypeError, KeyError):
+            continue
     return found
 
 
+def begun(path: Path) -> dict[Place, set[int]]:
+    """The seeds that sweeps into this file were to run, whether or not they did."""
+    found: dict[Place, set[int]] = {}
+    for line in _lines(path):
+        if line.startswith(BEGUN):
+            with suppress(ValueError, TypeError, KeyError):
+                row = json.loads(line)["begun"]
+                seeds = found.setdefault((row["scenario"], row["world"], row["code"]), set())
+                seeds.update(seed for first, last in row["seeds"] for seed in range(first, last + 1))
+    return found
+
+
+def place_of(result: Result) -> Place:
+    return result.scenario, result.world, result.code
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().split(b"\n") if path.is_file() else []
+
+
+def _begun_line(place: Place, seeds: Sequence[int]) -> str:
+    """What is wanted, before anything of it is run: a report can tell a sweep that was stopped from a whole one."""
+    spans: list[list[int]] = []
+    for seed in sorted(seeds):
+        if spans and seed == spans[-1][1] + 1:
+            spans[-1][1] = seed
+        else:
+            spans.append([seed, seed])
+    scenario, world, code = place
+    return json.dumps({"begun": {"scenario": scenario, "world": world, "code": code, "seeds": spans}})
+
+
 def on_this_machine(workers: int) -> Runner:
-    return lambda scenario, world, missing: _run(scenario, world, missing, workers)
+    def runner(scenario: Path, world: str, missing: Iterator[int]) -> Iterator[Result]:
+        died = partial(_died, scenario, world)
+        return pool.run(attempt, died, scenario, world, missing, workers)
+
+    return runner
 
 
 def sweep(
@@ -61,53 +116,26 @@ def sweep(
     path = results_file(scenario, world, directory)
     path.parent.mkdir(parents=True, exist_ok=True)
     wanted = list(dict.fromkeys(seeds))
-    done = {seed: result for seed, result in finished(path).items() if seed in set(wanted)}
-    missing = iter([seed for seed in wanted if seed not in done])
+    place = (scenario.stem, world, code_digest())
+    kept = finished(path, place)
+    done = {seed: kept[seed] for seed in wanted if seed in kept}
+    missing = [seed for seed in wanted if seed not in done]
+    is_torn = path.is_file() and _lines(path)[-1] != b""
     with path.open("a", encoding="utf-8") as file:
-        if file.tell() and not path.read_bytes().endswith(b"\n"):
-            file.write("\n")
-        for result in runner(scenario, world, missing):
+        if missing:
+            file.write("\n" * is_torn + _begun_line(place, wanted) + "\n")
+            file.flush()
+        for result in runner(scenario, world, iter(missing)):
             done[result.seed] = result
             file.write(result.line + "\n")
             file.flush()
-            if not result.held:
+            if not result.held and result.has_run:
                 save_failure(draw(load_scenario(str(scenario)), result.seed), result, directory / "failures")
             progress(result, len(done), len(wanted))
     return [done[seed] for seed in wanted if seed in done]
 
 
-def _run(scenario: Path, world: str, missing: Iterator[int], workers: int) -> Iterator[Result]:
-    if workers == 1:
-        try:
-            for seed in missing:
-                yield one_seed(scenario, world, seed)
-        except KeyboardInterrupt:
-            return
-        return
-    pool = ProcessPoolExecutor(workers, initializer=_ignore_interrupts)
-    waiting: set[Future[Result]] = set()
-    try:
-        more = True
-        while more or waiting:
-            while more and len(waiting) < AHEAD * workers:
-                following = next(missing, None)
-                more = following is not None
-                if following is not None:
-                    waiting.add(pool.submit(one_seed, scenario, world, following))
-            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in ended:
-                yield future.result()
-    except KeyboardInterrupt:
-        # Seeds under way are finished and kept; those not begun are not begun.
-        under_way = [future for future in waiting if not future.cancel()]
-        for future in under_way:
-            yield future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+# --- one seed ---------------------------------------------------------------------------------------------------------
 
 
 def one_seed(scenario: Path, world: str, seed: int) -> Result:
@@ -115,6 +143,48 @@ def one_seed(scenario: Path, world: str, seed: int) -> Result:
     outcome, result = run_seed(load_scenario(str(scenario)), seed, world)
     plan = outcome.plan
     return proofs.proved(plan, result, proofs.due(plan, world), lambda: proofs.digest_of_seed(scenario, world, seed))
+
+
+def attempt(scenario: Path, world: str, seed: int) -> Result:
+    """As ``one_seed``. An exception out of the harness is a failure of this seed, and the sweep goes on.
+
+    Raises WorldUnavailableError: that is so of every seed."""
+    try:
+        return one_seed(scenario, world, seed)
+    except WorldUnavailableError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a seed's outer edge: a defect of the harness must not end the sweep
+        lines = traceback.format_exception(error)[-LAST_LINES:]
+        return harness_failed(scenario, world, seed, f"{type(error).__name__}: {error}", lines)
+
+
+def harness_failed(scenario: Path, world: str, seed: int, what: str, lines: Sequence[str] = ()) -> Result:
+    """What is recorded of a seed that has no verdict. It counts as failed, under I8, whatever the scenario wants."""
+    told = f"the harness failed, so this seed says nothing of any node: {what}"
+    last = {"": [line for text in lines for line in text.splitlines()]}
+    return Result(
+        scenario=scenario.stem,
+        world=world,
+        seed=seed,
+        violations=(("I8", "", told),),
+        digest="",
+        converged_after_s=None,
+        simulated_s=0.0,
+        wall_s=0.0,
+        events=0,
+        acknowledged=0,
+        last=last if lines else {},
+        code=code_digest(),
+        commit=provenance.commit(),
+        versions=provenance.versions(),
+    )
+
+
+def _died(scenario: Path, world: str, seed: int, how: str) -> Result:
+    return harness_failed(scenario, world, seed, f"its process was {how}")
+
+
+# --- what all of them say ---------------------------------------------------------------------------------------------
 
 
 def never_reached(scenario: Scenario, results: Sequence[Result]) -> list[str]:
@@ -133,3 +203,8 @@ def totals(results: Iterable[Result]) -> tuple[Counter[str], Counter[str]]:
         asked.update(result.asked)
         sometimes.update(result.sometimes)
     return asked, sometimes
+
+
+def unwanted(result: Result) -> tuple[str, ...]:
+    """Invariants that the scenario does not ask for. Nothing where that was not kept."""
+    return tuple(name for name in INVARIANTS if result.wanted and name not in result.wanted)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from simulations.checks.judge import HOLES
 from simulations.runs import Result
-from simulations.sweep import totals
+from simulations.sweep import totals, unwanted
 
 PROGRESS_INTERVAL_S = 60.0
 """Between two lines about how far a sweep is, where nobody looks at a terminal."""
@@ -51,6 +51,10 @@ def one_line(result: Result) -> str:
 def print_asked(results: Sequence[Result]) -> None:
     asked, sometimes = totals(results)
     print("checked: " + ", ".join(f"{name} {asked[name]}" for name in sorted(asked, key=lambda name: int(name[1:]))))
+    for line in sorted(
+        {f"NOT WANTED, so nothing is said of it: {', '.join(row)}" for row in map(unwanted, results) if row}
+    ):
+        print(line)
     print("reached: " + ", ".join(f"{name} {count}" for name, count in sorted(sometimes.items())))
     known = sum((Counter(result.known) for result in results), Counter[str]())
     for hole in sorted({name.split()[0] for name in known}):
@@ -65,10 +69,11 @@ def print_failure(result: Result, scenario: str, results: Path) -> None:
     """Of a seed of a scenario."""
     print_violations(result)
     command = f"run {shlex.quote(scenario)} --world {result.world} --seed {result.seed}"
-    if result.world == "protocol":
+    if "crypto" in result.options and result.world == "protocol":
         command += f" --crypto {result.options['crypto']}"
     print(f"  see it again: python -m simulations {command}")
-    print_replay(results / "failures" / f"{result.scenario}-{result.world}-{result.seed}.json")
+    if result.has_run:
+        print_replay(results / "failures" / f"{result.scenario}-{result.world}-{result.seed}.json")
 
 
 def print_replay(saved: Path) -> None:

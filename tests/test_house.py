@@ -108,6 +108,7 @@ BROAD_HANDLERS: dict[tuple[str, str], str] = {
     ("meshnode/daemon/links.py", "Links.run"): "a task's outer edge: a defect of the transport leaves the API serving",
     ("meshnode/discovery/session.py", "Worker._main"): "a thread's outer edge: whatever the library raises is a reason",
     ("meshnode/discovery/session.py", "Worker._run"): "a session's outer edge: whatever the library raises is a reason",
+    ("simulations/sweep.py", "attempt"): "a seed's outer edge: a defect of the harness costs one seed, not the sweep",
 }
 """(file, function) -> why it may catch what it does not know."""
 

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import platform
-import re
-import subprocess
-from importlib import metadata
+from collections.abc import Iterable, Sequence
 
+from simulations import provenance
 from simulations.report.records import Made
-from simulations.runs import ROOT, code_digest
+from simulations.runs import Result, code_digest
 
-GIT_TIMEOUT_S = 10.0
+UNKNOWN = "not recorded"
+"""Of results that were kept before their lines said it."""
 
 
 def made(command: str) -> Made:
-    return Made(command, code_digest(), _commit(), _versions())
+    """Of what ran here and now."""
+    return Made(command, code_digest(), provenance.commit(), provenance.versions())
 
 
-def _versions() -> dict[str, str]:
-    """Of the node, and of the libraries that it says it needs."""
-    found = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    try:
-        found["meshnode"] = metadata.version("meshnode")
-        needed = metadata.requires("meshnode") or []
-    except metadata.PackageNotFoundError:
-        return found
-    for line in sorted(needed):
-        name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
-        if "extra ==" not in line:
-            found[name] = metadata.version(name)
-    return found
+def made_of(results: Sequence[Result], command: str) -> Made:
+    """Of results, as their lines say: whoever makes the page may have another tree. What differs is told in full."""
+    names = sorted({name for result in results for name in result.versions})
+    return Made(
+        command,
+        _all(result.code or UNKNOWN for result in results),
+        _all(result.commit or ("not under git" if result.code else UNKNOWN) for result in results),
+        {name: _all(result.versions.get(name, UNKNOWN) for result in results) for name in names},
+    )
 
 
-def _commit() -> str:
-    """Empty where there is no git, or no commit."""
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    return f"{commit}+" if commit and _git("status", "--porcelain", "--", "meshnode", "simulations") else commit
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=False, cwd=ROOT, timeout=GIT_TIMEOUT_S
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+def _all(values: Iterable[str]) -> str:
+    return ", ".join(sorted(set(values)))

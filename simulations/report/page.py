@@ -51,7 +51,9 @@ def _head(report: RunReport) -> str:
     if not broken:
         times = sum(sum(row.times.values()) for row in report.known)
         end = f", but for {words.count(times, 'time')} what is known not to hold yet" if times else ""
-        said = f"{checked} invariants were asked {asked:,} times, and none was violated{end}."
+        said = f"{checked} invariants were asked {asked:,} times, and none of them was violated{end}."
+        unwanted = [row.name for row in report.invariants if not row.wanted]
+        said += f" Not wanted, so nothing is said of it: {', '.join(unwanted)}." if unwanted else ""
         headline = "It held, but for what is known not to hold yet." if times else "It held."
         verdict = f'<div class="verdict"><strong>{headline}</strong>{html.told(said)}</div>'
     else:

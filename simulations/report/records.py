@@ -318,13 +318,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """All seeds of one scenario in one world."""
+    """All seeds of one scenario in one world, run by one state of the code."""
 
     scenario: str
     title: str
     story: str
     world: str
     seeds: tuple[Seed, ...]
+    """That were run."""
     simulated_s: float
     real_signatures: int
     """Seeds that had them; the others had a keyed hash in their place."""
@@ -335,6 +336,16 @@ class Swept:
     never_reached: tuple[str, ...]
     """Situations that the scenario says a large sweep must have reached."""
     untested: tuple[Untested, ...]
+    code: str = ""
+    """Digest of the code that ran them; empty where lines do not say."""
+    seeds_wanted: int = 0
+    """That were to be run, these among them; 0 where nobody knows."""
+    unwanted: tuple[str, ...] = ()
+    """Invariants that the scenario does not ask for: nothing is said of them."""
+
+    @property
+    def is_stopped(self) -> bool:
+        return len(self.seeds) < self.seeds_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +355,12 @@ class SweepReport:
     format: str
     made: Made
     held: bool
+    """Of what was run, everything."""
     swept: tuple[Swept, ...]
+
+    @property
+    def is_stopped(self) -> bool:
+        return any(row.is_stopped for row in self.swept)
 
 
 Report = RunReport | SweepReport

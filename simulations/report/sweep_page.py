@@ -39,13 +39,15 @@ def _head(report: SweepReport) -> str:
     never = sum(len(row.never_reached) for row in report.swept)
     asked = sum(sum(row.asked.values()) for row in report.swept)
     simulated_s = sum(row.simulated_s for row in report.swept)
+    end = f" {_stopped(report)}{_unwanted(report)}".rstrip()
     if report.held:
-        said = f"{words.count(seeds, 'seed')}: invariants were asked {asked:,} times, and none was violated."
-        verdict = f'<div class="verdict"><strong>All seeds held.</strong>{html.told(said)}</div>'
+        said = f"{words.count(seeds, 'seed')}: what was wanted was asked {asked:,} times, and was not violated."
+        headline = "Stopped before its end: what was run held." if report.is_stopped else "All seeds held."
+        verdict = f'<div class="verdict"><strong>{headline}</strong>{html.told(said + end)}</div>'
     else:
         said = f"{words.count(failed, 'seed')} of {seeds:,} failed"
         said += f"; {words.count(never, 'situation')} that had to be reached never was." if never else "."
-        verdict = f'<div class="verdict bad"><strong>It did not hold.</strong>{html.told(said)}</div>'
+        verdict = f'<div class="verdict bad"><strong>It did not hold.</strong>{html.told(said + end)}</div>'
     tiles = [
         (f"{seeds:,}", "seeds"),
         (f"{failed:,}", "failed"),
@@ -62,19 +64,35 @@ def _head(report: SweepReport) -> str:
     )
 
 
+def _stopped(report: SweepReport) -> str:
+    stopped = [row for row in report.swept if row.is_stopped]
+    run, wanted = sum(len(row.seeds) for row in stopped), sum(row.seeds_wanted for row in stopped)
+    return f"Stopped: {run:,} of {wanted:,} seeds that were wanted were run. " if stopped else ""
+
+
+def _unwanted(report: SweepReport) -> str:
+    rows = {row.scenario: row.unwanted for row in report.swept if row.unwanted}
+    told = "; ".join(f"{name}: {', '.join(unwanted)}" for name, unwanted in rows.items())
+    return f"Not wanted by the scenario, so nothing is said of it: {told}." if told else ""
+
+
 def _summary(report: SweepReport) -> str:
     rows = [
         (
             row.title,
             row.world,
-            f"{len(row.seeds):,}",
+            f"{len(row.seeds):,} of {row.seeds_wanted:,}" if row.is_stopped else f"{len(row.seeds):,}",
             *(_seconds(percentile(_after_s(row), share)) for share in (50, 99)),
-            f"failed {_failed(row)}" if _failed(row) else "not all reached" if row.never_reached else "held",
+            f"failed {_failed(row)}" if _failed(row) else "not all reached" if row.never_reached else _held(row),
         )
         for row in report.swept
     ]
     head = ("scenario", "world", "seeds", "one after, p50", "p99", "verdict")
     return html.section("summary", "All scenarios", html.table(head, rows, (2, 3, 4), marks="verdict"))
+
+
+def _held(swept: Swept) -> str:
+    return "held, as far as it was run" if swept.is_stopped else "held"
 
 
 def _failed(swept: Swept) -> int:
@@ -91,6 +109,7 @@ def _seconds(value: float | None) -> str:
 
 def _swept(swept: Swept, number: int) -> str:
     what = f"{swept.scenario} · world {swept.world}: {WORLDS[swept.world]}"
+    what += f" · code {swept.code}" if swept.code else ""
     return html.section(
         f"scenario-{number}",
         swept.title,

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from simulations.report import facts, untested
 from simulations.report.records import SWEEP_FORMAT, Failure, Made, Report, Seed, SweepReport, Swept
 from simulations.runs import SCENARIOS, Result, load_scenario
 from simulations.scenario.records import Scenario
-from simulations.sweep import never_reached, totals
+from simulations.sweep import Place, never_reached, place_of, totals, unwanted
 from simulations.worlds import crypto
 
 FAILURES_MAX = 100
 """Told one by one."""
 
 
-def of_results(results: Iterable[Result], made: Made) -> SweepReport:
-    """``results`` of any scenarios and worlds."""
-    by_place: dict[tuple[str, str], list[Result]] = {}
+def of_results(results: Iterable[Result], made: Made, wanted: Mapping[Place, Set[int]]) -> SweepReport:
+    """``results`` of any scenarios and worlds, each seed counted once; ``wanted`` are seeds that were to be run."""
+    by_place: dict[Place, dict[int, Result]] = {}
     for result in results:
-        by_place.setdefault((result.scenario, result.world), []).append(result)
-    swept = tuple(_swept(name, world, rows) for (name, world), rows in sorted(by_place.items()))
+        by_place.setdefault(place_of(result), {})[result.seed] = result
+    swept = tuple(
+        _swept(place, list(rows.values()), wanted.get(place, frozenset())) for place, rows in sorted(by_place.items())
+    )
     held = all(not row.failures and not row.never_reached for row in swept)
     return SweepReport(SWEEP_FORMAT, made, held, swept)
 
 
-def _swept(name: str, world: str, results: Sequence[Result]) -> Swept:
+def _swept(place: Place, results: Sequence[Result], wanted: Set[int]) -> Swept:
+    name, world, code = place
     scenario = shipped(name)
     asked, situations = totals(results)
     never = tuple(never_reached(scenario, results)) if scenario else ()
@@ -40,10 +43,13 @@ def _swept(name: str, world: str, results: Sequence[Result]) -> Swept:
         real_signatures=sum(result.options.get("crypto", crypto.REAL) == crypto.REAL for result in results),
         failures=tuple(_failures(results)),
         known=facts.known(results),
-        asked=dict(sorted(asked.items(), key=lambda row: int(row[0][1:]))),
+        asked=dict(sorted(asked.items(), key=lambda row: _number(row[0]))),
         situations=dict(sorted(situations.items())),
         never_reached=never,
         untested=tuple(untested.of_sweep(scenario, world, len(results), asked, never)),
+        code=code,
+        seeds_wanted=len(wanted | {result.seed for result in results}) if wanted else 0,
+        unwanted=tuple(sorted({name for result in results for name in unwanted(result)}, key=_number)),
     )
 
 
@@ -74,9 +80,13 @@ def places(report: Report) -> dict[tuple[str, str, int], Seed]:
 
 
 def _seed(result: Result) -> Seed:
-    violated = tuple(sorted({row[0] for row in result.violations}, key=lambda name: int(name[1:])))
+    violated = tuple(sorted({row[0] for row in result.violations}, key=_number))
     numbers = (result.converged_after_s, result.spread_p50_s, result.spread_p99_s)
     return Seed(result.seed, violated, result.digest, result.events, *numbers, result.bytes_sent, result.acknowledged)
+
+
+def _number(invariant: str) -> int:
+    return int(invariant[1:])
 
 
 def _failures(results: Sequence[Result]) -> Iterator[Failure]:

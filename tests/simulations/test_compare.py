@@ -97,7 +97,9 @@ def test_worlds_that_make_no_sense_are_refused(
 def test_results_before_and_after_are_compared_seed_by_seed() -> None:
     before = [result(1), result(2, violated="I9"), result(3, after_s=4.0), result(9)]
     after = [result(1, after_s=4.0, sent=50), result(2), replace(result(3, violated="I2"), digest="x"), result(8)]
-    found = compare.of_seeds(("a", "b"), *(swept.places(swept.of_results(rows, NOBODY)) for rows in (before, after)))
+    found = compare.of_seeds(
+        ("a", "b"), *(swept.places(swept.of_results(rows, NOBODY, {})) for rows in (before, after))
+    )
     rows = dict(found.rows)
     assert rows["seeds that both have"][:2] == ("3", "3")
     assert rows["failed, of those"][:2] == ("1", "1")

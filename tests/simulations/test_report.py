@@ -20,10 +20,11 @@ from simulations.defects import DEFECTS
 from simulations.report import conflicts, facts, files, page, reach, sweep_page, swept, writes
 from simulations.report.made import made
 from simulations.report.records import Fault, Known, LinkSpell, RunReport, Spell, from_json_untrusted, to_json
-from simulations.runs import Result, result_of_line
+from simulations.runs import Result
 from simulations.scenario import reader
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Options, Plan
+from simulations.sweep import finished
 from simulations.worlds import frames
 from simulations.worlds.contract import Acknowledged, Outcome, Touch
 from simulations.worlds.daemon import DaemonWorld
@@ -377,7 +378,7 @@ def result(seed: int, scenario: str = "flapping-links", violated: str = "") -> R
 
 def test_a_sweep_is_summed_up_and_its_failures_say_how_to_see_them_again() -> None:
     rows = [result(seed, violated="I9" if seed == 3 else "") for seed in range(1, 11)]
-    told = swept.of_results([*rows, result(1, "gone")], MADE)
+    told = swept.of_results([*rows, result(1, "gone")], MADE, {})
     assert not told.held
     one = told.swept[0]
     assert (one.scenario, len(one.seeds), one.asked) == ("flapping-links", 10, {"I1": 55, "I9": 10})
@@ -427,7 +428,7 @@ def test_run_writes_a_report_too_of_one_seed_and_of_many(
     assert not isinstance(two, RunReport)
     assert not isinstance(three, RunReport)
     assert two.swept == three.swept
-    kept = [result_of_line(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    kept = list(finished(results).values())
     assert [row.seed for row in two.swept[0].seeds] == [row.seed for row in kept] == [1, 2]
     capsys.readouterr()
 

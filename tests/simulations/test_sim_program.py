@@ -193,10 +193,10 @@ def test_ctrl_c_stops_a_sweep_cleanly_and_keeps_what_is_finished(small: Path, tm
         [*command, "--results", str(tmp_path)], stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=runs.ROOT
     )
     path = results_file(small, "protocol", tmp_path)
-    wait_for_lines(path, 3, process)
+    wait_for_lines(path, 4, process)  # the first says what is wanted
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to everybody
     said, _ = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == program.HELD
+    assert process.returncode == program.STOPPED
     assert "stopped; the same command goes on where it was" in said
     kept = finished(path)
     assert len(kept) >= 3
