@@ -12,11 +12,12 @@ from meshnode.core.node import Node
 from simulations import runs
 from simulations.checks.judge import Verdict, judge
 from simulations.defects import DEFECTS
+from simulations.proofs import digest_of_seed
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Plan, Write
 from simulations.scenario.reader import parse
 from simulations.shrink import shrink
-from simulations.sweep import digest_in_another_process, finished, on_this_machine, results_file, sweep
+from simulations.sweep import finished, on_this_machine, results_file, sweep
 from simulations.worlds.contract import Acknowledged, Outcome, Sealed, Touch
 from simulations.worlds.protocol import ProtocolWorld, Run
 from simulations.worlds.shared import sharing
@@ -63,7 +64,7 @@ def quiet() -> Outcome:
 def test_the_same_seed_gives_the_same_trace_in_processes_with_other_hash_seeds(tmp_path: Path) -> None:
     path = tmp_path / "small.toml"
     path.write_text(SMALL + '[[random]]\nverb = "crash"\nper_hour = 60\n', encoding="utf-8")
-    digests = {digest_in_another_process(path, "protocol", 3) for _ in range(2)}
+    digests = {digest_of_seed(path, "protocol", 3) for _ in range(2)}
     outcome, _ = runs.run_seed(runs.load_scenario(str(path)), 3, "protocol")
     assert digests == {outcome.digest}
     assert len(outcome.digest) == 32
