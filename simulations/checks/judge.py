@@ -22,6 +22,7 @@ from simulations.checks.honest import (
     readers,
     shared_with,
 )
+from simulations.checks.membership import members_due_now, members_read
 from simulations.checks.model import Model, build
 from simulations.checks.refusals import answers
 from simulations.scenario.plan import NodeFault
@@ -29,6 +30,8 @@ from simulations.worlds.contract import Acknowledged, IncidentEnd, NodeEnd, Outc
 
 SHOWN_MAX = 20
 """Violations that one check may tell of each invariant and hole: the first tell the story."""
+LOOKED_AT = frozenset(("I2", "I5"))
+"""Invariants of what members show: where members are due and none shows anything, that is no verdict."""
 PREKEY_AGE_MS_MAX = ROTATION_MS + KEPT_AFTER_REPLACED_MS + DAY_MS
 """Current for a day, kept for fourteen; looked at every ten minutes, and a day for a node that was down."""
 
@@ -80,6 +83,11 @@ def judge(outcome: Outcome) -> Verdict:
             shown[violation.invariant, violation.hole] += 1
             if shown[violation.invariant, violation.hole] <= SHOWN_MAX:
                 (verdict.known if violation.hole else verdict.violations).append(violation)
+    if members_due_now(outcome):
+        for invariant in sorted(LOOKED_AT & wanted):
+            if not verdict.asked[invariant]:
+                what = "clients were told of writes, and nobody shows anything that could be looked at"
+                verdict.violations.append(Violation(invariant, "", what))
     return verdict
 
 
@@ -116,7 +124,7 @@ def nothing_lost(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
         own = by_name[row.node]
         if not holders:
             yield Violation("I1", row.node, f"write {row.number}, acknowledged at {row.at_s:.3f} s, is in no store")
-        elif own not in holders and outcome.converged_after_s is not None:
+        elif own not in holders and outcome.converged_after_s is not None and row.touch.incident not in outcome.closed:
             what = f"write {row.number}, acknowledged at {row.at_s:.3f} s, is not in the store of its own node"
             yield Violation("I1", row.node, what)
         if outcome.converged_after_s is not None:
@@ -426,6 +434,7 @@ CHECKS: tuple[Check, ...] = (
     one_voice,
     keys_of_members,
     entitled,
+    members_read,
     answers,
     verified_reads,
     reasons,

@@ -5,7 +5,7 @@ runs seeds until a check finds it. The product knows nothing of this: the node i
 only.
 """
 
-from simulations.defects import clocks, durability, groups, hostile, merging, travelling
+from simulations.defects import clocks, durability, groups, hostile, merging, promises, travelling
 from simulations.defects.hunt import Found, hunt, hunt_all
 from simulations.defects.table import DEFECTS, Defect, defect
 
@@ -13,5 +13,5 @@ from simulations.defects import shell  # isort: skip  # last in the table: its w
 
 __all__ = ["DEFECTS", "Defect", "Found", "defect", "hunt", "hunt_all"]
 
-_ROWS = (durability, merging, travelling, groups, clocks, hostile, shell)
+_ROWS = (durability, merging, travelling, groups, promises, clocks, hostile, shell)
 """Files that fill the table when they are imported."""

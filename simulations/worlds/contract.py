@@ -68,6 +68,19 @@ class Sealed(NamedTuple):
     """NOCs that the request named, and the writer's own."""
 
 
+class Invited(NamedTuple):
+    """A client was told that an incident is opened, or that it is shared: these nodes are members from then on."""
+
+    number: int
+    at_s: float
+    node: str
+    incident: str
+    nodes: tuple[str, ...]
+    """Whom the plan's request made members, by what lay in the roster of the node when it was asked."""
+    entry: str
+    """``<log hex>.<seq>`` that invites them, as it lies on the disk; empty where the world did not see it."""
+
+
 class Uttered(NamedTuple):
     """An entry that a liar made, and what an honest node may at most make of it."""
 
@@ -196,8 +209,14 @@ class Outcome:
     unanswered: list[tuple[int, str, Touch]] = field(default_factory=list)
     """(number, node, touch) of what was asked and never answered, as the node went down: it may be there or not."""
     sealed: list[Sealed] = field(default_factory=list)
+    invited: list[Invited] = field(default_factory=list)
+    """Openings and shares that were acknowledged, where the world can tell whom they made members."""
+    lost_disks: set[str] = field(default_factory=set)
+    """Nodes that the plan took a disk from at some time."""
+    closed: dict[str, str] = field(default_factory=dict)
+    """Incident -> why nobody can read it any more, whoever stores it: the plan destroyed every disk with a key."""
     excused: dict[int, str] = field(default_factory=dict)
-    """Number of an acknowledged write -> why it may be lost: the only disk that held it was destroyed by the plan
+    """Number of an acknowledged request -> why it may be lost: the only disk that held it was destroyed by the plan
     (``wipe``, ``restore-old-backup``). Everything else that was acknowledged must be there."""
     uttered: list[Uttered] = field(default_factory=list)
     """What liars wrote, in the order of their numbers."""
@@ -236,6 +255,18 @@ class Outcome:
     """Things that happened in virtual time, for the measure of speed."""
     wall_s: float = 0.0
     """What the run took on this machine. Not part of the trace."""
+
+    def members_due(self) -> dict[str, set[str]]:
+        """Incident -> honest nodes that must be members: who was invited by an honest one, and who wrote, by what
+        clients were told; except what was lost with a disk."""
+        due: dict[str, set[str]] = {}
+        liars = self.plan.liars
+        rows = [(row.number, row.node, row.incident, row.nodes) for row in self.invited]
+        rows += [(row.number, row.node, row.touch.incident, (row.node,)) for row in self.acknowledged]
+        for number, node, incident, nodes in rows:
+            if number not in self.excused and node not in liars and incident not in self.closed:
+                due.setdefault(incident, set()).update(name for name in nodes if name not in liars)
+        return due
 
 
 class World(Protocol):

@@ -75,6 +75,17 @@ class Disk(RottingLogStore):
         """Is the entry durable here?"""
         return self.durable.get((incident, log), 0) >= seq and self.is_whole(incident, log, seq)
 
+    def devices(self) -> frozenset[bytes]:
+        """Ids of the devices of which a whole row lies in the roster."""
+        rows = self._values.get(ROSTER_NAMESPACE, {})
+        if self.is_sound:
+            return frozenset(rows)
+        return frozenset(key for key in rows if self.is_whole_value(ROSTER_NAMESPACE, key))
+
+    def journals(self, incident: IncidentId) -> bool:
+        """Was anything of this incident ever merged here?"""
+        return any(row.incident == incident for row in self._journal)
+
     def reopen(self) -> None:
         super().reopen()
         for place, durable in self.durable.items() if not self.is_sound else ():

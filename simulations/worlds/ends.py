@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 from meshnode.core.events import Now
@@ -64,21 +64,28 @@ class Host(Protocol):
     def measure(self) -> None: ...
 
 
-def is_one(core: Sequence[Host], ring: Ring | None = None, without: Iterable[IncidentId] = ()) -> bool:
+def is_one(
+    core: Sequence[Host],
+    due: Mapping[str, Set[str]],
+    ring: Ring | None = None,
+    without: Iterable[IncidentId] = (),
+) -> bool:
     """Does all of the core hold the same, and read the same? Members read what they are members of; relays store it.
+    ``due``: incident -> names of those that must read it, whatever nodes say of themselves.
 
     Of what a liar made this is asked too, as far as it can be merged; an outsider who was given keys is no reader."""
     if any(host.node is None for host in core):
         return False
     incidents = dict.fromkeys(incident for host in core for incident in host.disk.incidents())
+    incidents.update(dict.fromkeys(IncidentId(bytes.fromhex(incident)) for incident in due))
     return all(
-        is_one_in(core, incident, ring) and _are_stores_alike(core, incident, ring)
+        is_one_in(core, incident, due.get(incident.hex(), set()), ring) and _are_stores_alike(core, incident, ring)
         for incident in incidents
         if incident not in without
     )
 
 
-def is_one_in(core: Sequence[Host], incident: IncidentId, ring: Ring | None) -> bool:
+def is_one_in(core: Sequence[Host], incident: IncidentId, due: Set[str], ring: Ring | None) -> bool:
     outsiders = ring.outsiders(incident) if ring is not None else set()
     digests, readers = set(), []
     for host in core:
@@ -101,6 +108,9 @@ def is_one_in(core: Sequence[Host], incident: IncidentId, ring: Ring | None) -> 
     if (ring is None or not ring.logs) and any(_needs_epoch(host, incident) for host, _ in readers):
         return False
     names = {host.name for host, _ in readers}
+    if any(host.name in due and host.name not in names for host in core):
+        return False
+    # Of what only relays store nobody was told that it is durable, or the plan destroyed every key to it.
     return not readers or all(host.name in names for host in core if _is_listed(readers[0][0], incident, host))
 
 

@@ -35,13 +35,15 @@ from simulations.liars.stage import Stage
 from simulations.scenario.plan import Heal, Lie, LinkFault, NodeFault, Open, Plan, ShareWith, Write
 from simulations.scenario.records import NodeSpec
 from simulations.worlds import situations, work
+from simulations.worlds.asked import Asked
 from simulations.worlds.cast import make_identity, peer_identity
 from simulations.worlds.clockwork import Clockwork, Trace
-from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Sighting, Touch
+from simulations.worlds.contract import Acknowledged, Invited, Outcome, Refused, Sealed, Sighting, Touch
 from simulations.worlds.disk import Disk
 from simulations.worlds.ends import is_one, is_one_in, look, sample
 from simulations.worlds.frames import by_class
 from simulations.worlds.host import Host, NodeMaker, Orders, SpokeTooSoonError
+from simulations.worlds.membership import excuse_lost, heights, invited_nodes, inviting_entry, known_nodes
 from simulations.worlds.network import CONNECT_TIMEOUT_S, End, Network
 from simulations.worlds.rot import flip_one
 from simulations.worlds.shared import sharing
@@ -60,18 +62,6 @@ VALID_YEARS = 15
 """Of certificates: no clock skew of a scenario leaves this."""
 CLONE = "~"
 """Behind the name of a node: its copy."""
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A request on its way."""
-
-    host: str
-    at_s: float
-    incident: str
-    """What the plan calls it."""
-    write: work.Asked | None = None
-    opens: bool = False
 
 
 @dataclass(slots=True)
@@ -124,7 +114,8 @@ class Run:
         self.hosts = {spec.name: self._host(spec, spec.name, Disk()) for spec in plan.nodes}
         self.stage.take(self.hosts)
         self._specs = {spec.name: spec for spec in plan.nodes}
-        self._asked: dict[int, _Asked] = {}
+        self._devices = {host.identity.device: self._specs[name] for name, host in self.hosts.items()}
+        self._asked: dict[int, Asked] = {}
         self._catch_ups: defaultdict[str, situations.CatchUps] = defaultdict(situations.CatchUps)
         self._faults = _Faults()
         self.ids: dict[str, IncidentId] = {}
@@ -212,15 +203,18 @@ class Run:
         begin_s = self.clock.now_s
         honest, ring = self.stage.honest(self.hosts.values()), self.stage.ring
         core = [host for host in honest if host.name in self.plan.core and not host.for_good]
-        is_late = False
+        is_late, due = False, self.outcome.members_due()
         while not is_late and self.outcome.converged_after_s is None:
             self.clock.run_until(self.clock.now_s + POLL_S)
             self._sample()
             is_late = self.clock.now_s >= begin_s + self.plan.converge_within_s
-            if is_one(core, ring, without=self.stage.known_holes(core, is_late)):
+            due = self.outcome.members_due()
+            if is_one(core, due, ring, without=self.stage.known_holes(core, is_late)):
                 self.outcome.converged_after_s = self.clock.now_s - begin_s
         self.outcome.apart = tuple(
-            incident.hex() for incident in self.stage.known_holes(core, is_late) if not is_one_in(core, incident, ring)
+            incident.hex()
+            for incident in self.stage.known_holes(core, is_late)
+            if not is_one_in(core, incident, due.get(incident.hex(), set()), ring)
         )
 
     def _measure(self) -> None:
@@ -332,7 +326,7 @@ class Run:
 
     # --- local clients --------------------------------------------------------------------------------------------
 
-    def _ask(self, host: Host, event: Event, number: int, asked: _Asked) -> None:
+    def _ask(self, host: Host, event: Event, number: int, asked: Asked) -> None:
         self._asked[number] = asked
         self.trace.note(self.clock.now_s, host.name, "asked", number)
         host.tell_now(event)
@@ -349,13 +343,16 @@ class Run:
     def _open(self, action: Open) -> None:
         host = self._ready(action)
         if host is not None and host.node is not None:
-            known = {*host.node.rollcall.roster.nocs(), host.identity.certificate.noc}
+            nodes = known_nodes(host.disk, self._devices)
+            known = {spec.noc for spec in nodes}
             share_with = tuple(noc for noc in action.nocs if noc in known and noc != host.identity.certificate.noc)
             if len(share_with) + 1 < len({*action.nocs, host.identity.certificate.noc}):
                 self.outcome.sometimes["opened before all were known"] += 1
             changes = (work.opening(self.plan.seed, action.number),)
             event = OpenIncident(action.number, work.OPERATOR, work.KIND, changes, (), share_with)
-            self._ask(host, event, action.number, _Asked(host.name, self.clock.now_s, action.incident, opens=True))
+            asked = Asked(host.name, self.clock.now_s, action.incident, opens=True)
+            asked.invites = invited_nodes(host.name, share_with, nodes)
+            self._ask(host, event, action.number, asked)
 
     def _share(self, action: ShareWith) -> None:
         incident = self.ids.get(action.incident)
@@ -367,7 +364,11 @@ class Run:
             event = ShareIncident(action.number, incident, work.OPERATOR, action.nocs)
             nocs = (*action.nocs, host.identity.certificate.noc)
             self.outcome.sealed.append(Sealed(self.clock.now_s, host.name, incident.hex(), nocs))
-            self._ask(host, event, action.number, _Asked(host.name, self.clock.now_s, action.incident))
+            asked = Asked(host.name, self.clock.now_s, action.incident)
+            asked.invites = invited_nodes(host.name, action.nocs, known_nodes(host.disk, self._devices))
+            asked.before = heights(host.disk, incident)
+            self._ask(host, event, action.number, asked)
+            asked.entry = inviting_entry(host.disk, incident, asked.before)
 
     def _write(self, action: Write) -> None:
         incident = self.ids.get(action.incident)
@@ -383,7 +384,7 @@ class Run:
             return
         write = work.ask(action, self.plan.seed, incident.hex(), view)
         event = ChangeIncident(action.number, incident, work.OPERATOR, (write.change,))
-        asked = _Asked(host.name, self.clock.now_s, action.incident, write)
+        asked = Asked(host.name, self.clock.now_s, action.incident, write)
         self._ask(host, event, action.number, asked)
 
     def _reply(self, host: Host, number: int, outcome: Written | MeshnodeError) -> None:
@@ -403,8 +404,13 @@ class Run:
             touch = Touch(outcome.incident.hex(), "incident", work.ROOT_HEX, "title")
             text = work.canary(self.plan.seed, number)
             write: work.Asked | None = work.Asked(work.opening(0, 0), "set", touch, text, ())
+            asked.entry = outcome.dots[0].text.rpartition(".")[0]
         else:
             write = asked.write
+        if asked.invites:
+            entry = asked.entry or inviting_entry(host.disk, outcome.incident, asked.before)
+            invited = Invited(number, now_s, host.name, outcome.incident.hex(), asked.invites, entry)
+            self.outcome.invited.append(invited)
         if write is None:
             return
         dot = outcome.dots[0]
@@ -525,13 +531,8 @@ class Run:
 
     def _lose_disk(self, host: Host, disk: Disk, why: str) -> None:
         """The node goes on with another disk. What lay durable on the old one alone may be lost, and is excused."""
-        others = [other.disk for other in self.stage.honest(self.hosts.values()) if other is not host] + [disk]
-        for row in self.outcome.acknowledged:
-            dot = work.parse_dot(row.dot)
-            incident = IncidentId(bytes.fromhex(row.touch.incident))
-            place = (incident, dot.log, dot.seq)
-            if host.disk.has(*place) and not any(other.has(*place) for other in others):
-                self.outcome.excused.setdefault(row.number, f"{why} of {host.name}")
+        disks = {other.name: other.disk for other in self.stage.honest(self.hosts.values())} | {host.name: host.disk}
+        excuse_lost(self.outcome, host.name, disks, disk, why)
         self._spread.start_over(host.name)
         full, host.disk = host.disk.full, disk
         disk.full = full

@@ -179,6 +179,11 @@ class RottingLogStore(MemoryLogStore):
         place = (incident, name, seq)
         return self.is_sound or (place not in self._gone[ENTRY] and place not in self._rotten[ENTRY])
 
+    def is_whole_value(self, namespace: str, key: bytes) -> bool:
+        """As :meth:`is_whole`, of a row that is no entry."""
+        place = (namespace, key)
+        return place not in self._gone[VALUE] and place not in self._rotten[VALUE]
+
     def can_give(self, incident: IncidentId, name: LogId, seq: int) -> bool:
         """This entry is here and sealed, and nothing in its log was ever damaged and not written again."""
         log = self._logs.get(incident, {}).get(name)

@@ -11,6 +11,7 @@ from meshnode.core.incidents import Incidents
 from meshnode.errors import RefusedError
 from simulations import runs
 from simulations.checks.judge import SHOWN_MAX, judge
+from simulations.defects import hunt
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Lie, NodeFault, Plan, Write
 from simulations.scenario.reader import parse
@@ -157,3 +158,58 @@ def test_a_node_that_refuses_every_write_is_seen() -> None:
     with patch.object(Incidents, "change", refuse):
         _, verdict = runs.run_plan(plan_of(), ProtocolWorld())
     assert {found.invariant for found in verdict.violations} == {"I6"}
+
+
+# --- I5, I9: who must be a member, and read ---------------------------------------------------------------------------
+
+
+def test_who_was_invited_by_an_opening_and_by_a_share_is_written_down(quiet: Outcome) -> None:
+    share = '[[share]]\nincident = "attack"\nby = "BE"\nwith = ["FR"]\nat_s = 30\n'
+    outcome = ProtocolWorld().run(plan_of(share))
+    assert judge(outcome).held
+    attack = outcome.incidents["attack"]
+    assert [row.nodes for row in outcome.invited if row.incident == attack] == [("BE", "NL"), ("BE", "FR")]
+    assert all(row.entry for row in outcome.invited)
+    assert outcome.members_due()[attack] == {"BE", "NL", "FR"}
+    assert quiet.members_due()[quiet.incidents["attack"]] == {"BE", "NL"}
+
+
+def test_an_incident_that_no_member_reads_any_more_is_seen_although_its_ciphertext_is_there(quiet: Outcome) -> None:
+    ends = [dataclasses.replace(end, incidents={}) for end in quiet.ends]
+    assert broken(quiet, ends=ends) >= {("I9", "BE"), ("I9", "NL"), ("I2", ""), ("I5", "")}
+
+
+def test_a_member_that_was_invited_and_that_others_do_not_list_is_seen(quiet: Outcome) -> None:
+    attack, end = quiet.incidents["attack"], quiet.ends[0]
+    alone = {**end.incidents, attack: dataclasses.replace(end.incidents[attack], members=("BE",))}
+    assert broken(quiet, ends=[dataclasses.replace(end, incidents=alone), *quiet.ends[1:]]) == {("I5", "BE")}
+
+
+def test_a_writer_must_read_at_the_end_in_a_world_that_cannot_tell_who_was_invited(quiet: Outcome) -> None:
+    attack = quiet.incidents["attack"]
+    writers = {row.node for row in quiet.acknowledged if row.touch.incident == attack}
+    unseen = dataclasses.replace(quiet, invited=[])
+    assert unseen.members_due()[attack] == writers
+    ends = [dataclasses.replace(end, incidents={}) for end in quiet.ends]
+    assert {("I9", name) for name in writers} <= broken(unseen, ends=ends)
+
+
+def test_an_incident_whose_only_keys_went_with_a_disk_is_closed_and_nobody_is_blamed() -> None:
+    """BE alone is a member; relays keep what nobody can open any more."""
+    hub = '[[group]]\nname = "europe"\nrole = "hub"\nnocs = ["EU"]\n'
+    alone = SMALL.replace('members = ["BE", "NL"]', 'members = ["BE"]') + hub + WIPE.replace("NL", "BE")
+    outcome, verdict = runs.run_plan(draw(parse(alone, "small"), 1), ProtocolWorld())
+    assert verdict.held, verdict.violations
+    assert outcome.closed == {outcome.incidents["attack"]: "wipe of BE"}
+    assert set(outcome.members_due()) == {outcome.incidents["fire"]}
+
+
+@pytest.mark.parametrize("name", ["share does nothing", "only the first NOC is invited", "every write refused"])
+def test_what_a_client_was_told_in_vain_is_seen(name: str) -> None:
+    assert hunt(name, 1).as_said
+
+
+def test_keys_that_a_power_cut_takes_from_all_are_seen() -> None:
+    found = hunt("every key forgotten at a restart", 1)
+    assert found.as_said
+    assert {"I2", "I5", "I9"} <= set(found.invariants)

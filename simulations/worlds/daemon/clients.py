@@ -13,13 +13,14 @@ import trio
 from meshnode.api.records import WrittenView
 from meshnode.core.ids import IncidentId, LogId
 from meshnode.core.operations import Delete, operation_untrusted
-from meshnode.core.views import HistoryView, IncidentView, NodeView, PeerView
+from meshnode.core.views import HistoryView, IncidentView, NodeView
 from simulations.scenario.plan import Open, ShareWith, Write
 from simulations.worlds import work
 from simulations.worlds.clockwork import Trace
-from simulations.worlds.contract import Acknowledged, Outcome, Refused, Sealed, Sighting, Spread, Touch
+from simulations.worlds.contract import Acknowledged, Invited, Outcome, Refused, Sealed, Sighting, Spread, Touch
 from simulations.worlds.daemon.client import Client, NoAnswer, RefusalError, connected, plain
 from simulations.worlds.daemon.host import Host
+from simulations.worlds.membership import invited_nodes, known_nodes
 
 READ_INTERVAL_S = 5.0
 READ_WITHIN_S = 1.0
@@ -50,6 +51,8 @@ class Clients:
         self._hosts = hosts
         self._trace = trace
         self._ids: dict[str, str] = {}
+        specs = {spec.name: spec for spec in self._plan.nodes}
+        self._devices = {host.identity.device: specs[name] for name, host in hosts.items()}
         self._by_entry: dict[str, Acknowledged] = {}
         self.waiting: dict[int, str] = {}
         """Number of a request that is on its way -> node."""
@@ -86,8 +89,8 @@ class Clients:
 
     async def _open(self, client: Client, host: Host, action: Open) -> None:
         own = host.identity.certificate.noc
-        peers = await client.get("/v1/peers", list[PeerView])
-        known = {peer.noc for peer in peers if peer.prekey_known}
+        nodes = known_nodes(host.disk, self._devices)
+        known = {spec.noc for spec in nodes}
         share_with = [noc for noc in action.nocs if noc in known and noc != own]
         if len(share_with) + 1 < len({*action.nocs, own}):
             self._outcome.sometimes["opened before all were known"] += 1
@@ -101,6 +104,7 @@ class Clients:
             raise
         self._ids[action.incident] = self._outcome.incidents[action.incident] = written.incident
         self._outcome.sealed.append(Sealed(trio.current_time(), host.name, written.incident, (*action.nocs, own)))
+        self._invite(action, host, written.incident, invited_nodes(host.name, share_with, nodes), written.ids[0])
         touch = Touch(written.incident, "incident", work.ROOT_HEX, "title")
         asked = work.Asked(change, "set", touch, str(change.value), ())
         self._acknowledge(action.number, asked_s, host, asked, written)
@@ -109,7 +113,10 @@ class Clients:
         incident = self._ids[action.incident]
         nocs = (*action.nocs, host.identity.certificate.noc)
         self._outcome.sealed.append(Sealed(trio.current_time(), host.name, incident, nocs))
+        nodes = invited_nodes(host.name, action.nocs, known_nodes(host.disk, self._devices))
         answer = await client.ask("POST", f"/v1/incidents/{incident}/members", {"nocs": list(action.nocs)})
+        if answer.status < 400:
+            self._invite(action, host, incident, nodes)
         if answer.status >= 400:
             try:
                 answer.decode(WrittenView)
@@ -117,6 +124,13 @@ class Clients:
                 if refusal.code not in NOT_A_READER:
                     raise
                 self._outcome.sometimes["passed over: cannot read the incident"] += 1
+
+    def _invite(
+        self, action: Open | ShareWith, host: Host, incident: str, nodes: tuple[str, ...], dot: str = ""
+    ) -> None:
+        entry = dot.rpartition(".")[0]
+        row = Invited(action.number, trio.current_time(), host.name, incident, nodes, entry)
+        self._outcome.invited.append(row)
 
     async def _write(self, client: Client, host: Host, action: Write) -> None:
         incident = self._ids[action.incident]

@@ -17,9 +17,7 @@ from random import Random
 import trio
 import trio.testing
 
-from meshnode.core.ids import IncidentId
 from simulations.scenario.plan import Action, Heal, LinkFault, NodeFault, Open, Plan, ShareWith, Write
-from simulations.worlds import work
 from simulations.worlds.clockwork import Trace
 from simulations.worlds.contract import Outcome, Sighting, WorldUnavailableError
 from simulations.worlds.daemon.clients import Clients
@@ -30,6 +28,7 @@ from simulations.worlds.daemon.order import seeded_order
 from simulations.worlds.daemon.rough import Rough
 from simulations.worlds.disk import Disk
 from simulations.worlds.ends import is_one, look, sample
+from simulations.worlds.membership import excuse_lost
 from simulations.worlds.timeline import Timeline
 
 POLL_S = 1.0
@@ -174,7 +173,7 @@ class Run:
         while trio.current_time() < begin_s + self.plan.converge_within_s:
             await trio.sleep(POLL_S)
             hosts = [host for host in core if not host.for_good]
-            if not self.clients.waiting and is_one(hosts):
+            if not self.clients.waiting and is_one(hosts, self.outcome.members_due()):
                 self.outcome.converged_after_s = trio.current_time() - begin_s
                 return
 
@@ -310,13 +309,8 @@ class Run:
         await host.kill()
         backup = self._backups.get((action.node, action.backup_at_s))
         disk = Disk() if action.verb == "wipe" or backup is None else backup.copied()
-        disks = [other.disk for other in self.hosts.values() if other is not host] + [disk]
-        for row in self.outcome.acknowledged:
-            dot = work.parse_dot(row.dot)
-            incident = IncidentId(bytes.fromhex(row.touch.incident))
-            place = (incident, dot.log, dot.seq)
-            if host.disk.has(*place) and not any(other.has(*place) for other in disks):
-                self.outcome.excused.setdefault(row.number, f"{action.verb} of {host.name}")
+        disks: dict[str, Disk] = {name: other.disk for name, other in self.hosts.items()}
+        excuse_lost(self.outcome, host.name, disks, disk, action.verb)
         disk.full, host.disk = host.disk.full, disk
         self.clients.start_over(host.name)
         await self._start(host)
