@@ -162,18 +162,27 @@ def as_the_model(outcome: Outcome, asked: Counter[str]) -> Iterator[Violation]:
     sure = [row for row in rows if row.node not in liars]
     of_liars = [row for row in rows if row.node in liars]
     for incident in sorted({row.touch.incident for row in sure}):
+        hole = hole_of(outcome, incident)
         for end in readers(outcome, incident):
             shown = end.incidents[incident]
-            model = build(incident, [*sure, *_may_have_written(outcome, shown, of_liars)])
-            for violation in _compare(
-                end, shown, model, {touch for touch in unsure if touch.incident == incident}, asked
-            ):
-                yield violation._replace(hole=hole_of(outcome, incident))
-            if not liars and not newer and not any(t.collection for t in unsure if t.incident == incident):
+            # Where a record is known to be parted, each is held to what it merged: that it is not all is the hole.
+            due = [row for row in sure if is_merged(shown, row)] if hole else sure
+            doubtful = {touch for touch in unsure if touch.incident == incident}
+            if hole:  # of a log with two branches a height does not say which was merged
+                doubtful |= {row.touch for row in of_liars}
+                doubtful |= {write.touch for row in outcome.uttered for write in row.writes}
+            model = build(incident, [*due, *_may_have_written(outcome, shown, of_liars)])
+            yield from _compare(end, shown, model, doubtful, asked)
+            if not liars and not newer and not any(touch.collection for touch in doubtful):
                 asked["I2"] += 1
                 if shown.conflicts != model.conflicts():
                     what = f"shows {shown.conflicts} conflicts where {model.conflicts()} registers disagree"
                     yield Violation("I2", end.name, what)
+
+
+def is_merged(shown: IncidentEnd, row: Acknowledged) -> bool:
+    log, seq, _ = row.dot.split(".")
+    return shown.heads.get(log, 0) >= int(seq)
 
 
 def _may_have_written(outcome: Outcome, shown: IncidentEnd, of_liars: list[Acknowledged]) -> list[Acknowledged]:
@@ -181,7 +190,7 @@ def _may_have_written(outcome: Outcome, shown: IncidentEnd, of_liars: list[Ackno
     void = {entry.split(":")[0] for entry in shown.void}
     uttered = [outcome.uttered[number] for number in shown.uttered]
     acting = [row for row in uttered if row.expect in ("stands", "acts") and f"{row.log}.{row.seq}" not in void]
-    merged = [row for row in of_liars if shown.heads.get(row.dot.split(".")[0], 0) >= int(row.dot.split(".")[1])]
+    merged = [row for row in of_liars if is_merged(shown, row)]
     return [*merged, *(write for row in acting for write in row.writes)]
 
 

@@ -11,7 +11,7 @@ from meshnode.core.incidents import Incidents
 from meshnode.errors import RefusedError
 from simulations import runs
 from simulations.checks.judge import SHOWN_MAX, judge
-from simulations.defects import hunt
+from simulations.defects import DEFECTS, hunt
 from simulations.scenario.draw import draw
 from simulations.scenario.plan import Lie, NodeFault, Plan, Write
 from simulations.scenario.reader import parse
@@ -213,3 +213,12 @@ def test_keys_that_a_power_cut_takes_from_all_are_seen() -> None:
     found = hunt("every key forgotten at a restart", 1)
     assert found.as_said
     assert {"I2", "I5", "I9"} <= set(found.invariants)
+
+
+def test_where_a_record_is_parted_each_is_still_held_to_what_it_merged() -> None:
+    """In this seed both incidents fork: no error in merging may hide behind that."""
+    plan = draw(runs.load_scenario("insider-equivocates"), 2)
+    outcome, verdict = runs.run_plan(plan, ProtocolWorld(), DEFECTS["forget removed values"].plant)
+    assert set(outcome.apart) == set(outcome.incidents.values())
+    assert "I2" in {found.invariant for found in verdict.violations}
+    assert {found.hole for found in verdict.known} == {"fork"}

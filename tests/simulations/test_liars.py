@@ -120,7 +120,8 @@ def test_one_ciphertext_opens_under_two_keys() -> None:
 
 def test_a_fork_parts_honest_members_and_only_that_is_excused() -> None:
     """When this fails because everything holds, the hole is mended: take ``fork`` out of HOLES and of the manual."""
-    outcome, verdict = run(liar("equivocate"))
+    outcome, verdict = run(liar("equivocate"), 3)
+    assert verdict.held, verdict.violations  # what honest members merged is judged here too
     assert set(HOLES) == {"fork", "locked-out"}
     assert len(outcome.forked) == 1
     assert outcome.apart == outcome.forked
