@@ -218,13 +218,18 @@ class _Drawing:
         node = (rng.choice(names),)
         some = tuple(name for name in names if rng.random() < 0.5) or node
         is_partition = faults.verb == "partition"
+        sender = rng.choice(names)
+        to = node if rng.random() < 0.5 else ("all",)
+        others = [name for name in self._names if name != sender]
+        if to == (sender,) and others:
+            to = (rng.choice(others),)  # what goes wrong between a node and itself is nothing
         return Fault(
             at_s=at_s,
             verb=faults.verb,
             nodes=some if faults.verb == "swizzle-clog" else node,
             sides=(some, tuple(name for name in self._names if name not in some)) if is_partition else (),
-            from_=(rng.choice(names),),
-            to=node if rng.random() < 0.5 else ("all",),
+            from_=(sender,),
+            to=to,
             for_s=min(faults.for_s.draw(rng), self._scenario.duration_s - at_s),
             percent=faults.percent.draw(rng),
             delay_ms=faults.delay_ms.draw(rng),

@@ -10,6 +10,13 @@ from simulations.scenario.verbs import VERBS
 
 EFFECTS = ("cut", "hold", "drop", "duplicate", "delay", "corrupt")
 """What the faults of links do to them: a partition is a cut, a clog is a hold."""
+PASSED_OVER = (
+    *(f"{effect} that met nothing" for effect in EFFECTS),
+    *(f"{effect} that a stream repairs" for effect in ("duplicate", "corrupt")),
+    *(f"{verb} of a node that is down" for verb in ("crash", "pause", "clone")),
+    "pause of a node that stands still",
+)
+"""Orders that changed nothing: a fault is counted for what it did."""
 ROTTEN = ("entry", "journal row", "nothing there", "seal", "value")
 """On what a bit-flip falls."""
 
@@ -64,6 +71,7 @@ PLAIN = (
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "fault": tuple(sorted({*EFFECTS, *(name for name, verb in VERBS.items() if not verb.network)})),
+    "passed over": PASSED_OVER,
     "a bit flipped": ROTTEN,
     "lie told": tuple(LIES),
     "lie heard": tuple(LIES),

@@ -68,6 +68,8 @@ class Network:
         self._numbers = 0
         self.ends: dict[int, End] = {}
         self._faults: list[tuple[LinkFault, frozenset[str], frozenset[str]]] = []
+        self.met: set[int] = set()
+        """Numbers of faults of links that something met: an order is no effect."""
         self._quality = {frozenset(pair): quality for pair, quality in plan.quality.items()}
         self.sent: dict[tuple[str, int], list[int]] = {}
         """(node, number of the message) -> [frames, bytes]."""
@@ -193,12 +195,16 @@ class Network:
         arrive_s = self._line_s(end, len(data)) + quality.latency_s
         if quality.jitter_s or "delay" in effects:
             arrive_s += self._rng.random() * (quality.jitter_s + effects.get("delay", 0.0))
+            self._meets(end, "delay")
         loss = 1 - (1 - quality.loss) * (1 - effects.get("drop", 0.0)) * (1 - effects.get("corrupt", 0.0))
         if loss:
             again_s = max(RESEND_MIN_S, 3 * quality.latency_s)
+            sent_s = arrive_s
             for _ in range(ceil(len(data) / PACKET_BYTES)):
                 while self._rng.random() < min(loss, 0.95):
                     arrive_s += again_s
+            if arrive_s > sent_s:
+                self._meets(end, "drop")
         return arrive_s
 
     def _arrive_stream(self, end: End, channel: Channel, data: bytes) -> None:
@@ -216,17 +222,22 @@ class Network:
     def _send_frame(self, end: End, channel: Channel, data: bytes) -> None:
         quality, effects = end.quality, self._effects(end)
         if "cut" in effects or self._rng.random() < quality.loss or self._rng.random() < effects.get("drop", 0.0):
+            self._meets(end, "cut" if "cut" in effects else "drop")
             self._forget(end, data)
             return
         copies = 1 + (self._rng.random() < max(quality.duplication, effects.get("duplicate", 0.0)))
         for copy in range(copies):
             if copy:
+                self._meets(end, "duplicate")
                 end.queued_bytes += len(data)
                 self._in_flight += 1
             arrive_s = self._line_s(end, len(data)) + quality.latency_s
             arrive_s += self._rng.random() * (quality.jitter_s + effects.get("delay", 0.0))
             sent = data
+            if "delay" in effects:
+                self._meets(end, "delay")
             if self._rng.random() < effects.get("corrupt", 0.0):
+                self._meets(end, "corrupt")
                 at = self._rng.randrange(len(data))
                 sent = data[:at] + bytes([data[at] ^ (1 << self._rng.randrange(8))]) + data[at + 1 :]
             self._clock.at(arrive_s, self._arrive_frame, end, channel, sent)
@@ -234,8 +245,10 @@ class Network:
     def _arrive_frame(self, end: End, channel: Channel, data: bytes) -> None:
         effects = self._effects(end)
         if "cut" in effects:
+            self._meets(end, "cut")
             self._forget(end, data)
         elif "hold" in effects:
+            self._meets(end, "hold")
             end.held.append((channel, data))
         else:
             self._hand_over(end, channel, data)
@@ -271,10 +284,20 @@ class Network:
         self._flush()
 
     def is_blocked(self, sender: str, receiver: str) -> bool:
-        return any(
-            fault.effect in BLOCKING and sender in senders and receiver in receivers
+        """Whoever asks has something to send, or a link to make: it meets the fault."""
+        blocking = [
+            fault.number
             for fault, senders, receivers in self._faults
-        )
+            if fault.effect in BLOCKING and sender in senders and receiver in receivers
+        ]
+        self.met.update(blocking)
+        return bool(blocking)
+
+    def _meets(self, end: End, effect: str) -> None:
+        """Something on the way from this end met what is done to it."""
+        for fault, senders, receivers in self._faults:
+            if fault.effect == effect and end.node in senders and end.peer in receivers:
+                self.met.add(fault.number)
 
     def _effects(self, end: End) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -303,7 +326,9 @@ class Network:
         if not old:
             return
         for end in list(self.ends.values()):
-            if end.open and any(end.node in senders and end.peer in receivers for _, senders, receivers in old):
+            dead = [row.number for row, senders, receivers in old if end.node in senders and end.peer in receivers]
+            if end.open and dead:
+                self.met.update(dead)
                 self.silence(end)
 
     def silence(self, end: End) -> None:

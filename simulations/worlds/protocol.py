@@ -236,6 +236,7 @@ class Run:
             what = f"a marked word went to {receiver} in clear"
             outcome.sightings.append(Sighting("I4", self.clock.now_s, sender, what))
         look(outcome, [*self.hosts.values(), *self._faults.clones], self.stage.ring)
+        situations.count_links(outcome, self.network.met)
         situations.look(outcome, [*self.hosts.values(), *self._faults.clones])
         self.stage.finish()
         outcome.sent = by_class(self.network.sent)
@@ -434,7 +435,6 @@ class Run:
 
     def _link_fault(self, action: LinkFault) -> None:
         self.trace.note(self.clock.now_s, "", "fault", action.number, action.effect)
-        self.outcome.sometimes[f"fault: {action.effect}"] += 1
         self.network.begin(action)
         if action.until_s is not None:
             self.clock.at(action.until_s, self.network.end, action)
@@ -464,7 +464,7 @@ class Run:
         elif host.for_good:
             self.outcome.sometimes["passed over: the node is lost for good"] += 1
         else:
-            self.outcome.sometimes[f"fault: {action.verb}"] += 1
+            self.outcome.sometimes[situations.befallen(action, host)] += 1
             befall(host, action)
 
     def _kill(self, host: Host, in_order: bool = False) -> None:

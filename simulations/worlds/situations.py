@@ -7,12 +7,13 @@ cut off in the middle. Nothing of this is part of a verdict, or of the trace.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import combinations
 
 from meshnode.core.ids import IncidentId
 from meshnode.core.node import Node
 from meshnode.core.replica import Replica
+from simulations.scenario.plan import LinkFault, NodeFault
 from simulations.worlds.contract import Outcome
 from simulations.worlds.host import Host
 
@@ -29,6 +30,8 @@ RESUMED = "a sync resumed in the middle"
 
 EPOCHS_LOOKED_AT_MAX = 40
 """Of one incident: pairs of them are compared."""
+NO_STREAM = ("duplicate", "corrupt")
+"""What a stream lets nobody see: QUIC drops the second copy, and sends again what came damaged."""
 _OF_REPORTS = {"key-resealed": RESEALED, "key-missing": ASKED, "restored-or-cloned": TOLD_OF_COPY}
 
 
@@ -52,6 +55,25 @@ class CatchUps:
         for incident in grown:
             del self._cut[incident]
         return len(grown)
+
+
+def befallen(action: NodeFault, host: Host) -> str:
+    """How a fault of this node is counted, before it is done: an order that changes nothing is passed over."""
+    if action.verb in ("crash", "pause", "clone") and host.node is None and not action.for_good:
+        return f"passed over: {action.verb} of a node that is down"
+    if action.verb == "pause" and host.paused:
+        return "passed over: pause of a node that stands still"
+    return f"fault: {action.verb}"
+
+
+def count_links(outcome: Outcome, met: Set[int]) -> None:
+    """Faults of links, by their effect: done when something on the way met them (``Network.met``)."""
+    for action in outcome.plan.actions:
+        if isinstance(action, LinkFault):
+            is_none = action.effect in NO_STREAM and outcome.plan.options.transport == "stream"
+            why = "that a stream repairs" if is_none else "that met nothing"
+            told = f"fault: {action.effect}" if action.number in met else f"passed over: {action.effect} {why}"
+            outcome.sometimes[told] += 1
 
 
 def look(outcome: Outcome, hosts: Sequence[Host]) -> None:
