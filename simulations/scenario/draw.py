@@ -221,7 +221,7 @@ class _Drawing:
         sender = rng.choice(names)
         to = node if rng.random() < 0.5 else ("all",)
         others = [name for name in self._names if name != sender]
-        if to == (sender,) and others:
+        if faults.verb in (*_EFFECT_OF, "delay") and to == (sender,) and others:
             to = (rng.choice(others),)  # what goes wrong between a node and itself is nothing
         return Fault(
             at_s=at_s,
