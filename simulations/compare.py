@@ -162,8 +162,11 @@ Place = tuple[str, str, int]
 
 
 def of_seeds(names: tuple[str, str], before: Mapping[Place, Seed], after: Mapping[Place, Seed]) -> Comparison:
-    """Two sets of results, seed by seed. Numbers are compared over the seeds that both have."""
+    """Two sets of results, seed by seed. Numbers are compared over the seeds that both have. Raises ValueError when
+    there is none."""
     both = sorted(before.keys() & after.keys())
+    if not both:
+        raise ValueError(f"nothing to compare: {names[0]} and {names[1]} have no scenario, world and seed in common")
     pairs = [(before[place], after[place]) for place in both]
     found = Comparison(f"{names[0]} and {names[1]}", ("before", "after", "ratio"))
     found.add("seeds", len(before), len(after), None)

@@ -33,6 +33,7 @@ from simulations.worlds.contract import WorldUnavailableError
 HELD, VIOLATED, SENSELESS, UNAVAILABLE, STOPPED = range(5)
 SOAK_SEEDS = 10
 """Of one scenario, before a soak turns to the next."""
+HOURS_MAX = 24 * 366
 _SEEDS = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
@@ -203,6 +204,8 @@ def _runner(options: argparse.Namespace) -> Runner:
 
 def _soak(options: argparse.Namespace) -> int:
     """Results are kept as those of sweeps: a later soak with the same code goes on where this one ended."""
+    if not 0 < options.hours <= HOURS_MAX:
+        raise ValueError(f"--hours must be more than 0, and at most {HOURS_MAX}")
     end_s, is_stopped = time.monotonic() + options.hours * 3600, False
     counts: dict[str, list[int]] = {}
     wanted: dict[Place, set[int]] = {}
@@ -301,9 +304,8 @@ def _shrink(options: argparse.Namespace) -> int:
 
 
 def _list(_options: argparse.Namespace) -> int:
-    for path in sorted(runs.SCENARIOS.glob("*.toml")):
-        scenario = runs.load_scenario(str(path))
-        print(f"{scenario.name:28} {scenario.title}")
+    for name, path in runs.shipped_scenarios().items():
+        print(f"{name:28} {runs.load_scenario(str(path)).title}")
     return HELD
 
 

@@ -19,6 +19,7 @@ from simulations.checks.judge import Verdict, judge
 from simulations.scenario import draw, plan, reader
 from simulations.scenario.plan import Plan
 from simulations.scenario.records import Scenario
+from simulations.scenario.sense import ScenarioError, did_you_mean
 from simulations.worlds.contract import Outcome, World, WorldUnavailableError
 
 ROOT = provenance.ROOT
@@ -94,14 +95,31 @@ def result_of_line(line: str | bytes) -> Result:
 
 def find_scenario(name: str) -> Path:
     """A file, or the name of one that is shipped."""
-    shipped = SCENARIOS / f"{name.removesuffix('.toml')}.toml"
     path = Path(name)
-    return shipped if not path.is_file() and shipped.is_file() else path
+    if path.exists():
+        return path
+    file = f"{name.removesuffix('.toml')}.toml"
+    places = (SCENARIOS / file, SCENARIOS / "alike" / file)
+    return next((place for place in places if place.is_file()), path)
+
+
+def shipped_scenarios() -> dict[str, Path]:
+    """By the name that ``find_scenario`` knows."""
+    return {
+        str(path.relative_to(SCENARIOS).with_suffix("")): path
+        for pattern in ("*.toml", "alike/*.toml")
+        for path in sorted(SCENARIOS.glob(pattern))
+    }
 
 
 def load_scenario(name: str) -> Scenario:
     """Raises ScenarioError."""
-    return reader.load(find_scenario(name))
+    path = find_scenario(name)
+    if not path.exists():
+        near = did_you_mean(name, shipped_scenarios())
+        action = f"{near}python -m simulations list names the scenarios that are shipped"
+        raise ScenarioError("scenario-unreadable", name, 0, "there is no such file or shipped scenario", action)
+    return reader.load(path)
 
 
 def check_world(scenario: Scenario, world: str, crypto: str | None = None) -> None:

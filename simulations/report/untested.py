@@ -20,7 +20,7 @@ MEANINGS: dict[str, str] = {
     "I7": "memory and queues stay below their bounds",
     "I8": "no crash and no exception, whatever comes in",
     "I9": "after the last fault all become one within the bound",
-    "I10": "a provable misdeed reaches every honest member as a proof",
+    "I10": "who is handed two branches of a log tells its operator; a proof that reaches all does not exist yet",
     "I11": "nothing from disk is used or served before its hash is checked",
     "I12": "no private or epoch key in clear on a disk or in a log",
     "I13": "nothing that matters depends on a wall clock",

@@ -56,7 +56,7 @@ def load(path: Path) -> Scenario:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        action = "meshnode-sim list names the scenarios that are shipped"
+        action = "python -m simulations list names the scenarios that are shipped"
         raise ScenarioError("scenario-unreadable", str(path), 0, error.strerror or "cannot be read", action) from None
     if len(data) > FILE_BYTES_MAX:
         reason = f"has more than {FILE_BYTES_MAX} bytes"
