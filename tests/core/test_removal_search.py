@@ -62,13 +62,17 @@ class NewestByTime(Group):
 
 
 class ForgetsWhoLeft(Group):
-    """Planted defect: a key stays clean when one of those that hold it is removed."""
+    """Planted defect: a removal changes no key. Either half of E2 alone, that a key is tainted by who left and that an
+    epoch must know of removals, nearly always hides that the other is gone, so both are."""
 
     class make_lineage(Lineage):
         def set_members(self, members) -> None:
             super().set_members(self._members | members)
             self._members = frozenset(members)
             self._view = self._wide = None
+
+        def set_removals(self, removals: int) -> None:
+            """Forgotten."""
 
 
 class _WithRights(Group):
