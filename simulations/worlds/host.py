@@ -160,7 +160,11 @@ class Host:
         rng = Random(self.rng.random())
         self.read_only = read_only is not None
         self.waking_s = self.due_s = float("inf")
-        self.node = self._make_undamaged(rng, read_only)
+        try:
+            self.node = self._make_undamaged(rng, read_only)
+        except LocalFaultError as fault:  # a daemon would end here, with this code
+            self.orders.failed(self, fault)
+            return
         self.reading = Reading(self.node)
         self.orders.changed(self)
 
