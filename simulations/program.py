@@ -15,6 +15,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     act: Callable[[argparse.Namespace], int] = options.act
     try:
-        return act(options)
+        with redirect_stdout(told.Unheard(sys.stdout)):
+            return act(options)
     except ScenarioError as error:
         _complain(f"{error.args[0].partition('; ')[0]}", error.action)
         return SENSELESS
@@ -56,9 +58,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except WorldUnavailableError as error:
         _complain(str(error), "")
         return UNAVAILABLE
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is said at exit either
-        return HELD
     except KeyboardInterrupt:
         _complain("stopped", "")
         return STOPPED

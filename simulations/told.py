@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from simulations.checks.judge import HOLES
 from simulations.runs import Result
@@ -16,6 +19,24 @@ from simulations.sweep import totals, unwanted
 
 PROGRESS_INTERVAL_S = 60.0
 """Between two lines about how far a sweep is, where nobody looks at a terminal."""
+
+
+class Unheard(io.TextIOBase):
+    """Standard output whose reader may go away, as ``head`` does: what is said then is lost, and the verdict is not."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, text: str) -> int:
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())  # nothing more is said at exit either
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self._out.isatty()
 
 
 class Counted:

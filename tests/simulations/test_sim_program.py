@@ -215,3 +215,13 @@ def wait_for_lines(path: Path, lines: int, process: subprocess.Popen[str]) -> No
 def test_a_plan_is_json(small: Path) -> None:
     outcome, _ = runs.run_seed(runs.load_scenario(str(small)), 1, "protocol")
     assert json.loads(json.dumps(to_plain(outcome.plan)))["seed"] == 1
+
+
+def test_the_exit_code_is_the_verdict_s_also_when_nobody_reads_what_is_said(small: Path, tmp_path: Path) -> None:
+    small.write_text(f"{SMALL}[checks]\nqueue_frames_max = 1\n", encoding="utf-8")
+    read, written = os.pipe()
+    os.close(read)  # as `head` leaves it
+    command = [sys.executable, "-m", "simulations", "run", str(small), "--results", str(tmp_path)]
+    with os.fdopen(written, "wb") as nobody:
+        done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, check=False, cwd=runs.ROOT)
+    assert (done.returncode, done.stderr) == (program.VIOLATED, b"")
